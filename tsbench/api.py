@@ -1,0 +1,154 @@
+"""The whole road for scripts and for the command line: from a target to a plan, to records, to a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tsbench.bench.experiment import (
+    Experiment,
+    list_experiments,
+    load_experiment,
+    make_plan,
+    override,
+    parse_experiment,
+)
+from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
+from tsbench.data.cards import list_cards
+from tsbench.data.datasets import load_dataset, looks_like_file
+from tsbench.data.panel import Panel
+from tsbench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from tsbench.bench.runner import Observer
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A plan with everything that is needed to carry it out."""
+
+    plan: Plan
+    panels: Mapping[str, Panel]
+    folder: Path
+
+    def missing(self, only: Mapping[str, Any] | None = None, *, force: bool = False) -> list[PlannedRun]:
+        """The planned runs without a record, narrowed by `only`; with `force`, those with one as well."""
+        store = RecordStore(self.folder)
+        chosen = [planned for planned in self.plan.runs if _is_chosen(planned, only or {}, store)]
+        return [planned for planned in chosen if force or planned.run.key() not in store]
+
+
+def plan_experiment(
+    target: str | Path | Experiment = "default",
+    *,
+    horizons: Sequence[int] = (),
+    context_lengths: Sequence[int] = (),
+    models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    settings: Mapping[str, Any] | None = None,
+    data_dirs: Sequence[str | Path] = (),
+    output: str | Path | None = None,
+    command: str = "",
+) -> Matrix:
+    """What `tsbench run` would do. Raises ConfigError and DataError; writes nothing.
+
+    target: an experiment's name or TOML file, a dataset's name or file (then `horizons` are needed), or an Experiment.
+    settings: as `--set`, such as `{"max_steps": 500, "gru.hidden_size": [64, 128]}`.
+    output: the folder for records and report; `reports/<experiment>` when not given.
+    """
+    if isinstance(target, Experiment):
+        name, experiment = "experiment", target
+    else:
+        name, experiment = _experiment_of(str(target), horizons)
+    experiment = override(
+        experiment,
+        horizons=horizons,
+        context_lengths=context_lengths,
+        models=models,
+        seeds=seeds,
+        settings=settings,
+    )
+    plan, panels = make_plan(name, experiment, lambda dataset: load_dataset(dataset, data_dirs=data_dirs), command)
+    return Matrix(plan, panels, Path(output) if output else Path("reports") / name)
+
+
+def _experiment_of(target: str, horizons: Sequence[int]) -> tuple[str, Experiment]:
+    if target in list_experiments() or target.endswith(".toml"):
+        return load_experiment(target)
+    if target not in list_cards() and not looks_like_file(target):
+        names = [*list_experiments(), *list_cards()]
+        raise ConfigError(f"no experiment, dataset or file is called {target!r}; {nearest(target, names)}")
+    if not horizons:
+        raise ConfigError(f"{target}: how many rows ahead? add --horizon, such as --horizon 24")
+    name = Path(target).name.removesuffix(".gz").rsplit(".", 1)[0]
+    content = {"title": f"Sequence models on {name}", "datasets": [target], "horizons": list(horizons)}
+    return name, parse_experiment(content, target)
+
+
+def carry_out(
+    matrix: Matrix,
+    *,
+    device: str = "auto",
+    only: Mapping[str, Any] | None = None,
+    force: bool = False,
+    observer: Observer | None = None,
+) -> Path:
+    """Execute what is missing and write the report. Returns its path.
+
+    Raises MachineError when the device is not here or the folder cannot be written.
+    """
+    from tsbench.bench.runner import Observer, run_plan
+    from tsbench.report.build import build
+    from tsbench.training.devices import resolve_device
+
+    where = resolve_device(device)
+    matrix.plan.save(matrix.folder)
+    runs = matrix.missing(only, force=force)
+    run_plan(matrix.plan, dict(matrix.panels), matrix.folder, where, runs, observer or Observer())
+    return build(matrix.folder)
+
+
+def run_experiment(
+    target: str | Path | Experiment = "default", *, device: str = "auto", force: bool = False, **options: Any
+) -> pd.DataFrame:
+    """What `tsbench run` does, from Python: one row per run, see `load_records`.
+
+    options: as for `plan_experiment`.
+    """
+    matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
+    carry_out(matrix, device=device, force=force)
+    return load_records(matrix.folder)
+
+
+_OWN_KEYS = ("dataset", "label", "model", "context_length", "horizon", "seed", "status")
+
+
+def _is_chosen(planned: PlannedRun, only: Mapping[str, Any], store: RecordStore) -> bool:
+    return all(_has(planned, key, value if isinstance(value, list) else [value], store) for key, value in only.items())
+
+
+def _has(planned: PlannedRun, key: str, allowed: list[Any], store: RecordStore) -> bool:
+    run = planned.run
+    if key == "status":
+        return run.key() in store and store.read(run.key()).status in allowed
+    if key == "label":
+        return planned.label in allowed
+    recipe = run.recipe.model_dump()
+    if key in _OWN_KEYS:
+        return getattr(run, key) in allowed
+    if key in recipe or key in run.arguments:
+        return run.arguments.get(key, recipe.get(key)) in allowed
+    names = {*_OWN_KEYS, *recipe, *run.arguments}
+    if any(key in other for other in _all_arguments()):
+        return False
+    raise ConfigError(f"--only {key}=...: unknown key; {nearest(key, names)}")
+
+
+def _all_arguments() -> list[Mapping[str, Any]]:
+    from tsbench.models.registry import model_specs
+
+    return [spec.arguments for spec in model_specs().values()]

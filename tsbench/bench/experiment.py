@@ -1,0 +1,277 @@
+"""Experiments: the matrix of questions, where every list is an axis. Imports no torch."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from tsbench.bench.records import Plan, PlannedRun, Run
+from tsbench.data.datasets import known_dataset
+from tsbench.data.panel import Panel
+from tsbench.errors import ConfigError, from_validation, nearest, unknown
+from tsbench.models.registry import model_spec, model_specs
+from tsbench.resources import resource_dir
+from tsbench.training.recipe import Recipe
+
+OPPONENTS = ("naive", "seasonal_naive", "linear")
+"""In every comparison, asked for or not: a network that does not beat them is not worth its cost."""
+
+_PositiveInt = Annotated[int, Field(ge=1)]
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class Experiment(BaseModel):
+    """The matrix: every model on every dataset at every context length and horizon with every seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = ""
+    datasets: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    """Names of cards, or files."""
+    context_lengths: Annotated[list[_PositiveInt], BeforeValidator(_as_list)] = []
+    """None given: four seasons, or twice the horizon where that is longer."""
+    horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list), Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), Field(min_length=1)] = [0, 1, 2]
+    models: dict[str, dict[str, Any]] = {}
+    """A table per model with its keywords; a list is an axis. `recipe` in it is for this model only; `model` names the
+    model where the table has a name of its own. Without any: all models with their defaults."""
+    recipe: dict[str, Any] = {}
+    """Keys of `Recipe`, for all models; a list is an axis."""
+
+    @field_validator("datasets", "context_lengths", "horizons", "seeds")
+    @classmethod
+    def _no_value_twice(cls, values: list[Any]) -> list[Any]:
+        twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+        if twice is not None:
+            raise ValueError(f"{twice!r} is there twice")
+        return values
+
+
+def list_experiments() -> list[str]:
+    """The names of the experiments that come with the project."""
+    return sorted(path.stem for path in resource_dir("experiments").glob("*.toml"))
+
+
+def load_experiment(target: str | Path) -> tuple[str, Experiment]:
+    """Name and content of an experiment, by name or from a TOML file. Raises ConfigError with the file and the key."""
+    path = Path(target)
+    if path.suffix != ".toml":
+        if str(target) not in list_experiments():
+            raise ConfigError(
+                f"no experiment and no file is called {str(target)!r}; {nearest(str(target), list_experiments())}; "
+                "or give a TOML or CSV file"
+            )
+        path = resource_dir("experiments") / f"{target}.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such experiment file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return path.stem, parse_experiment(content, str(path))
+
+
+def parse_experiment(content: Mapping[str, Any], where: str) -> Experiment:
+    """Checked content of an experiment file. Raises ConfigError."""
+    try:
+        return Experiment.model_validate(content)
+    except ValidationError as error:
+        raise from_validation(error, where, Experiment.model_fields) from error
+
+
+def override(
+    experiment: Experiment,
+    *,
+    horizons: Sequence[int] = (),
+    context_lengths: Sequence[int] = (),
+    models: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """The experiment with what the command line says instead. Raises ConfigError."""
+    content = experiment.model_dump()
+    given = {"horizons": horizons, "context_lengths": context_lengths, "seeds": seeds}
+    content |= {key: list(values) for key, values in given.items() if values}
+    if models:
+        content["models"] = {name: _section(content["models"], name) for name in models}
+    for key, value in (settings or {}).items():
+        _set(content, key, value)
+    return parse_experiment(content, "command line")
+
+
+def _section(sections: Mapping[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    if name not in sections:
+        model_spec(name, "--models")
+    return dict(sections.get(name, {}))
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    """`max_steps`, `recipe.max_steps`, `gru.hidden_size` or `gru.recipe.max_steps`."""
+    where = f"--set {key}"
+    *path, last = key.split(".")
+    if path in ([], ["recipe"]):
+        if last not in Recipe.model_fields:
+            names = [*Recipe.model_fields, "MODEL.KEYWORD"]
+            raise unknown("recipe key", last, names, where)
+        content["recipe"] = {**content["recipe"], last: value}
+        return
+    sections = content["models"] or {name: {} for name in model_specs()}
+    if path[0] not in sections:
+        raise unknown("model", path[0], sections, where)
+    section = dict(sections[path[0]])
+    if path[1:] == ["recipe"]:
+        section["recipe"] = {**section.get("recipe", {}), last: value}
+    elif len(path) == 1:
+        section[last] = value
+    else:
+        raise ConfigError(f"{where}: write KEY, MODEL.KEYWORD or MODEL.recipe.KEY")
+    content["models"] = {**sections, path[0]: section}
+
+
+def parse_setting(text: str, option: str) -> tuple[str, Any]:
+    """`KEY=VALUE` from the command line: numbers and booleans as in TOML, `a,b` as a list, anything else as text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key or not value:
+        raise ConfigError(f"{option} {text}: write {option} KEY=VALUE, such as {option} max_steps=500")
+    if "," in value and not value.startswith("["):
+        return key, [_literal(part) for part in value.split(",") if part]
+    return key, _literal(value)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def make_plan(
+    name: str, experiment: Experiment, load: Callable[[str], Panel], command: str = ""
+) -> tuple[Plan, dict[str, Panel]]:
+    """Every run of an experiment, fully resolved, and the panels they need.
+
+    Raises ConfigError for names, keys and values that do not exist, DataError when a dataset cannot hold a window.
+    """
+    for dataset in experiment.datasets:
+        known_dataset(dataset)
+    where = f"experiment {name!r}"
+    rows = [row for section in _with_opponents(experiment.models).items() for row in _rows(*section, experiment, where)]
+    panels = {dataset: load(dataset) for dataset in experiment.datasets}
+    notes, runs = [], []
+    for panel in panels.values():
+        for horizon in experiment.horizons:
+            lengths = experiment.context_lengths
+            if not lengths:
+                lengths = [default_context_length(panel, horizon)]
+                notes.append(
+                    f"{panel.name}, horizon {horizon}: context length {lengths[0]} (four seasons or two horizons)"
+                )
+            for context_length in lengths:
+                for part in (panel.train, panel.validation, panel.test):
+                    part.starts(context_length, horizon)  # raises when there is no window
+                runs += [
+                    PlannedRun(
+                        label=row.label,
+                        run=Run(
+                            dataset=panel.name,
+                            fingerprint=panel.fingerprint,
+                            context_length=context_length,
+                            horizon=horizon,
+                            seed=seed,
+                            model=row.model,
+                            arguments=row.arguments,
+                            recipe=row.recipe,
+                        ),
+                    )
+                    for row in rows
+                    for seed in experiment.seeds
+                ]
+    differences = [line for line in dict.fromkeys(row.difference for row in rows) if line]
+    plan = Plan(
+        title=experiment.title or name,
+        experiment=name,
+        command=command,
+        differences=differences,
+        notes=notes,
+        runs=runs,
+    )
+    return plan, {panel.name: panel for panel in panels.values()}
+
+
+def default_context_length(panel: Panel, horizon: int) -> int:
+    """Four seasons or twice the horizon, in whole seasons, but at most a quarter of the training rows."""
+    season = panel.seasonality
+    rows = max(4 * season, 2 * horizon)
+    shortest = int((panel.bounds["train"][:, 1] - panel.bounds["train"][:, 0]).min())
+    seasons = min(-(-rows // season), max(shortest // 4 // season, 1))
+    return seasons * season
+
+
+class _Row(BaseModel):
+    """A line of the leaderboard: one model with one setting of everything."""
+
+    label: str
+    model: str
+    arguments: dict[str, Any]
+    recipe: Recipe
+    difference: str
+
+
+def _with_opponents(models: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    sections = dict(models) or {name: {} for name in model_specs()}
+    present = {section.get("model", name) for name, section in sections.items()}
+    return {name: {} for name in OPPONENTS if name not in present} | sections
+
+
+def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: str) -> Iterable[_Row]:
+    spec = model_spec(section.get("model", name), f"{where}, [models.{name}]")
+    own_recipe = section.get("recipe", {})
+    if not isinstance(own_recipe, dict):
+        raise ConfigError(f"{where}, [models.{name}]: recipe = {own_recipe!r}: write a table [models.{name}.recipe]")
+    arguments = {key: value for key, value in section.items() if key not in ("recipe", "model")}
+    recipe = {**experiment.recipe, **own_recipe}
+    common = _common_recipe(experiment.recipe, where)
+    for chosen, varied in _settings(arguments):
+        for chosen_recipe, varied_recipe in _settings(recipe):
+            resolved = _recipe(chosen_recipe, f"{where}, [recipe] of {name}")
+            yield _Row(
+                label=" ".join([name, *(f"{key}={value}" for key, value in {**varied, **varied_recipe}.items())]),
+                model=spec.name,
+                arguments=spec.resolve(chosen, f"{where}, [models.{name}]"),
+                recipe=resolved,
+                difference=_difference(name, own_recipe, common),
+            )
+
+
+def _settings(values: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every choice of one value from each list, and the part of it that was chosen from a list."""
+    axes = {key: value for key, value in values.items() if isinstance(value, list)}
+    for chosen in product(*axes.values()):
+        varied = dict(zip(axes, chosen, strict=True))
+        yield {**values, **varied}, varied
+
+
+def _recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise from_validation(error, where, Recipe.model_fields) from error
+
+
+def _common_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The recipe of all models, keys that are axes left as lists."""
+    alone = {key: value for key, value in values.items() if not isinstance(value, list)}
+    return _recipe(alone, f"{where}, [recipe]").model_dump() | {k: v for k, v in values.items() if isinstance(v, list)}
+
+
+def _difference(name: str, own: Mapping[str, Any], common: Mapping[str, Any]) -> str:
+    changed = [f"{key} {value} instead of {common.get(key)}" for key, value in own.items() if common.get(key) != value]
+    return f"{name} has a recipe of its own: {', '.join(changed)}" if changed else ""

@@ -1,0 +1,349 @@
+"""The run and its record: the question, the answer, and the folder that keeps them.
+
+One JSON file per run is the truth. It is written to a temporary name, flushed and renamed, so a kill at any
+moment leaves either the whole record or none; several processes can write side by side, and merging two folders is
+copying files.
+Forecasts of a few windows lie beside it in an `.npz` of the same name, written first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tsbench.errors import ConfigError, MachineError
+from tsbench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+PROTOCOL_VERSION = 1
+"""Raised whenever a change can alter the numbers of an existing record (docs/protocol.md)."""
+
+Status = Literal["ok", "failed", "diverged", "out_of_memory"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(_Value):
+    """The question: one model, on one dataset, at one context length and horizon, with one seed, fully resolved."""
+
+    dataset: str
+    fingerprint: str
+    """Of the data: values, clock, channels, seasonality, split."""
+    context_length: int
+    horizon: int
+    seed: int
+    model: str
+    arguments: dict[str, Any]
+    """Every keyword of the model, defaults included."""
+    recipe: Recipe
+
+    def key(self) -> str:
+        """Sixteen hex digits that change with anything that could change the answer."""
+        question = {"protocol": PROTOCOL_VERSION, **self.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def task(self) -> tuple[str, int, int]:
+        """What a run may be compared within: dataset, context length, horizon."""
+        return self.dataset, self.context_length, self.horizon
+
+
+class DataFacts(_Value):
+    """What the report must say of the data without having them."""
+
+    title: str
+    source: str
+    license: str
+    attribution: str
+    units: str
+    channels: list[str]
+    num_items: int
+    num_rows: int
+    freq: str
+    seasonality: int
+    split: dict[str, list[str]]
+    """For train, validation and test: number of rows, first and last timestamp of the first item."""
+    notes: list[str]
+    """What was inferred, and what is known to be wrong with these data."""
+
+
+class Metrics(_Value):
+    """Accuracy on the test split: every window, every step, every channel; smaller is better throughout."""
+
+    mse_scaled: float
+    mae_scaled: float
+    rmse_scaled: float
+    mse: float
+    mae: float
+    rmse: float
+    smape: float
+    """Percent, 200 |y - f| / (|y| + |f|), 0 where both are zero, in original units (M4)."""
+    mase: float | None
+    """Mean over channels of MAE / in-sample mean absolute difference at the seasonal lag (training rows)."""
+    owa: float | None = None
+    """Defined where Naive2 is: not on splits with more than one origin per item."""
+    note: str = ""
+    """Why a metric is blank."""
+    num_scored_windows: int
+    points_digest: str
+    """Of the scored (item, timestamp, step) set; runs are compared only when it is the same."""
+    by_step: dict[str, list[float]]
+    """mse_scaled, mae_scaled, mse, mae: one value per step ahead."""
+    by_channel: dict[str, list[float]]
+    """The same, one value per channel."""
+
+
+class CurvePoint(_Value):
+    """One look at the validation split."""
+
+    step: int
+    train_loss: float
+    """Mean over the steps since the look before."""
+    val_loss: float
+    seconds: float
+    """Since the start of training, validation included."""
+
+
+class Cost(_Value):
+    """What the forecaster costs. Warm-up is excluded and the device synchronised before a clock is read."""
+
+    num_parameters: int
+    flops_per_window: int
+    """Of a forward pass over one window of all channels, multiplication and addition counted apart."""
+    train_windows_per_second: float | None
+    """Median over chunks of steps, validation excluded; None for a model that is not trained."""
+    train_step_ms: list[float]
+    """Mean milliseconds of a step, one sample per chunk of steps."""
+    predict_windows_per_second: float
+    predict_samples: list[float]
+    """Windows per second, one sample per repeat."""
+    predict_batch_size: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    """Of one window, forecast alone."""
+    peak_memory_mib: float
+    peak_memory_kind: str
+    steps: int
+    best_step: int
+    windows_seen: int
+    seconds: dict[str, float]
+    """Wall clock of each phase: build, train, validate, evaluate, measure."""
+
+
+class Machine(_Value):
+    """Where a record was made."""
+
+    device: str
+    """cpu or cuda: what the model ran on."""
+    device_name: str
+    num_threads: int
+    num_cores: int
+    memory_gib: float
+    system: str
+    versions: dict[str, str]
+
+
+class Record(_Value):
+    """The answer to one run."""
+
+    format: Literal[1] = 1
+    protocol: int = PROTOCOL_VERSION
+    key: str
+    run: Run
+    status: Status
+    reason: str = ""
+    """Why there are no metrics, in one line."""
+    detail: str = ""
+    """The traceback of a failure."""
+    created: str
+    data: DataFacts
+    machine: Machine
+    metrics: Metrics | None = None
+    cost: Cost | None = None
+    curve: list[CurvePoint] = []
+
+
+class RecordStore:
+    """The records below one folder, `records/<two digits>/<key>.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "records"
+
+    def path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
+
+    def __contains__(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def write(self, record: Record, arrays: dict[str, np.ndarray] | None = None) -> None:
+        """Keep a record for good: when this returns, it survives a kill and a power cut."""
+        if arrays:
+            import numpy as np
+
+            def save(file: BinaryIO) -> None:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+            write_durably(self.path(record.key).with_suffix(".npz"), save)
+        text = record.model_dump_json(indent=1).encode()
+        write_durably(self.path(record.key), lambda file: file.write(text))
+
+    def read(self, key: str) -> Record:
+        path = self.path(key)
+        try:
+            return Record.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ConfigError(
+                f"{path}: not a record this version reads ({error.error_count()} findings); "
+                "delete it, and the next `tsbench run` makes it anew"
+            ) from error
+
+    def keys(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob("??/*.json"))
+
+    def __iter__(self) -> Iterator[Record]:
+        return map(self.read, self.keys())
+
+    def arrays(self, key: str) -> dict[str, np.ndarray]:
+        """The forecasts kept beside a record: context, target, forecast `[W, L or H, C]` in original units."""
+        import numpy as np
+
+        path = self.path(key).with_suffix(".npz")
+        if not path.is_file():
+            return {}
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+
+
+def write_durably(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a whole file or none: temporary name in the same folder, flush to the disk, rename."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise MachineError(
+            f"{path.parent}: cannot write there ({error.strerror}); choose a folder with --output DIR"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+class PlannedRun(_Value):
+    """A run of an experiment, with the name it has in the tables."""
+
+    label: str
+    """The model's name and the keywords in which it differs from its siblings."""
+    run: Run
+
+
+class Plan(_Value):
+    """What was asked last in a folder: written before the first run, read by the report."""
+
+    title: str
+    experiment: str
+    command: str
+    protocol: int = PROTOCOL_VERSION
+    differences: list[str] = []
+    """Sentences about models whose recipe is not the common one."""
+    notes: list[str] = []
+    """What was inferred rather than told."""
+    runs: list[PlannedRun]
+
+    def save(self, folder: Path) -> None:
+        text = self.model_dump_json(indent=1).encode()
+        write_durably(folder / "plan.json", lambda file: file.write(text))
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        path = folder / "plan.json"
+        if not path.is_file():
+            raise ConfigError(f"{folder}: no plan.json, so no results; `tsbench run --output {folder}` makes them")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ConfigError(f"{path}: not a plan this version reads; run the experiment again to renew it") from error
+
+
+def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFrame:
+    """One row per run of the experiment that was last run in a folder, failures included.
+
+    Columns: `dataset, label, model, context_length, horizon, seed, status, reason`, then every metric and cost of
+    `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword.
+    A metric that a failed run does not have is NaN.
+
+    everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    store = RecordStore(folder)
+    labels = {planned.run.key(): planned.label for planned in Plan.load(folder).runs}
+    keys: Iterable[str] = store.keys() if everything else (key for key in labels if key in store)
+    return pd.DataFrame([_row(store.read(key), labels.get(key)) for key in keys], columns=None)
+
+
+_METRICS = (
+    "mse_scaled",
+    "mae_scaled",
+    "rmse_scaled",
+    "mse",
+    "mae",
+    "rmse",
+    "mase",
+    "smape",
+    "owa",
+    "num_scored_windows",
+    "points_digest",
+)
+_COSTS = (
+    "num_parameters",
+    "flops_per_window",
+    "train_windows_per_second",
+    "predict_windows_per_second",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "peak_memory_mib",
+    "steps",
+    "best_step",
+    "windows_seen",
+)
+
+
+def _row(record: Record, label: str | None) -> dict[str, Any]:
+    run = record.run
+    row: dict[str, Any] = {
+        "dataset": run.dataset,
+        "label": label or run.model,
+        "model": run.model,
+        "context_length": run.context_length,
+        "horizon": run.horizon,
+        "seed": run.seed,
+        "status": record.status,
+        "reason": record.reason,
+    }
+    for part, names in ((record.metrics, _METRICS), (record.cost, _COSTS)):
+        row |= {name: getattr(part, name, None) for name in names}
+    seconds = record.cost.seconds if record.cost else {}
+    row["fit_seconds"] = seconds.get("train", 0.0) + seconds.get("validate", 0.0) if seconds else None
+    row |= {"device": record.machine.device, "device_name": record.machine.device_name, "key": record.key}
+    row |= {f"argument.{name}": value for name, value in run.arguments.items()}
+    row |= {f"recipe.{name}": value for name, value in run.recipe.model_dump().items()}
+    return row

@@ -1,0 +1,244 @@
+"""The runner: the one place that sees the whole road, from a plan to its records."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tsbench.bench.machine import describe_machine
+from tsbench.bench.records import (
+    Cost,
+    CurvePoint,
+    DataFacts,
+    Metrics,
+    Plan,
+    PlannedRun,
+    Record,
+    RecordStore,
+    Run,
+    Status,
+)
+from tsbench.data.panel import Panel
+from tsbench.data.scaling import Scaler
+from tsbench.data.splits import PARTS
+from tsbench.data.windows import Windows
+from tsbench.errors import Diverged, TsbenchError
+from tsbench.evaluation.accuracy import EVALUATION_BATCH_SIZE, evaluate, points_digest, sample_forecasts
+from tsbench.evaluation.metrics import metrics
+from tsbench.evaluation.throughput import (
+    MEASURE_SECONDS,
+    PREDICT_BATCH_SIZE,
+    PeakMemory,
+    flops_per_window,
+    measure_inference,
+)
+from tsbench.training.devices import check_precision
+from tsbench.training.fit import Progress
+from tsbench.training.forecaster import Forecaster
+
+
+class Observer:
+    """Is told what happens; this one does not mind."""
+
+    def starts(self, planned: PlannedRun) -> None: ...
+
+    def advances(self, planned: PlannedRun, progress: Progress) -> None: ...
+
+    def ends(self, planned: PlannedRun, record: Record) -> None: ...
+
+
+def run_plan(
+    plan: Plan, panels: dict[str, Panel], folder: Path, device: torch.device, runs: list[PlannedRun], observer: Observer
+) -> None:
+    """Execute these runs of a plan, one after the other; each record is on the disk before the next run starts.
+
+    A run that fails leaves a record that says why, and the matrix goes on.
+    """
+    for planned in plan.runs:
+        check_precision(planned.run.recipe, device)
+    store = RecordStore(folder)
+    prepared: Prepared | None = None
+    for planned in runs:
+        panel = panels[planned.run.dataset]
+        if prepared is None or prepared.panel is not panel:
+            prepared = Prepared.on(panel, device)
+        observer.starts(planned)
+        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned))
+        store.write(record, arrays)
+        observer.ends(planned, record)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A panel, its scaler, and its scaled values on the device."""
+
+    panel: Panel
+    scaler: Scaler
+    values_TC: torch.Tensor
+
+    @classmethod
+    def on(cls, panel: Panel, device: torch.device) -> Prepared:
+        scaler = Scaler.fit(panel.train)
+        return cls(panel, scaler, torch.from_numpy(scaler.apply(panel.values)).to(device))
+
+    def windows(self, run: Run) -> dict[str, Windows]:
+        """By part: train, validation, test."""
+        parts = {part: getattr(self.panel, part) for part in PARTS}
+        return {name: Windows.of(part, self.values_TC, run.context_length, run.horizon) for name, part in parts.items()}
+
+    def forecaster(self, run: Run) -> Forecaster:
+        return Forecaster(
+            run.model,
+            context_length=run.context_length,
+            horizon=run.horizon,
+            channels=self.panel.num_channels,
+            seasonality=self.panel.seasonality,
+            recipe=run.recipe,
+            **run.arguments,
+        )
+
+
+def execute(
+    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None = None
+) -> tuple[Record, dict[str, np.ndarray]]:
+    """One run, from weights to record, and the forecasts that are kept beside it. A failure is a record, too."""
+    answer: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    status: Status = "ok"
+    reason = detail = ""
+    try:
+        answer, arrays = _answer(run, prepared, tell)
+    except Diverged as error:
+        status, reason = "diverged", str(error)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        status, reason = "out_of_memory", _first_line(error)
+    except TsbenchError as error:
+        status, reason = "failed", str(error)
+    except Exception as error:  # a bug in a model must not cost the other runs; the record keeps the traceback
+        status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
+    record = Record(
+        key=run.key(),
+        run=run,
+        status=status,
+        reason=reason,
+        detail=detail,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=_data_facts(prepared.panel),
+        machine=describe_machine(prepared.values_TC.device),
+        **answer,
+    )
+    return record, arrays
+
+
+def _answer(
+    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    panel, clock = prepared.panel, Clock()
+    windows, forecaster = prepared.windows(run), prepared.forecaster(run)
+    with PeakMemory(prepared.values_TC.device) as memory:
+        with clock("fit"):
+            forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
+        with clock("evaluate"):
+            totals = evaluate(forecaster, windows["test"], prepared.scaler)
+    with clock("measure"):
+        inference = measure_inference(forecaster, windows["validation"])
+    log = forecaster.training_log
+    samples = [seconds / steps for steps, seconds in log.chunks[1:] or log.chunks]  # the first chunk warms up
+    fit_seconds = clock.seconds.pop("fit")
+    own = {"train": log.train_seconds, "validate": log.validate_seconds}
+    cost = Cost(
+        num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
+        flops_per_window=flops_per_window(forecaster, panel.num_channels),
+        train_windows_per_second=run.recipe.batch_size / float(np.median(samples)) if samples else None,
+        train_step_ms=[1000 * sample for sample in samples],
+        predict_windows_per_second=inference.median_windows_per_second,
+        predict_samples=inference.windows_per_second,
+        predict_batch_size=min(PREDICT_BATCH_SIZE, len(windows["validation"])),
+        latency_p50_ms=inference.latency_ms(50),
+        latency_p95_ms=inference.latency_ms(95),
+        peak_memory_mib=memory.mib,
+        peak_memory_kind=memory.kind,
+        steps=log.steps,
+        best_step=log.best_step,
+        windows_seen=log.windows_seen,
+        seconds={"build": max(fit_seconds - sum(own.values()), 0.0), **own, **clock.seconds},
+    )
+    totals_by_name = {name: getattr(totals, name) for name in totals.__dataclass_fields__}
+    scores = metrics(**totals_by_name, scaler=prepared.scaler, train=panel.train, seasonality=panel.seasonality)
+    accuracy = Metrics(
+        **scores,
+        num_scored_windows=totals.num_windows,
+        points_digest=points_digest(panel.test, run.context_length, run.horizon),
+    )
+    arrays = sample_forecasts(forecaster, panel.test, windows["test"], prepared.scaler)
+    return {"metrics": accuracy, "cost": cost, "curve": [CurvePoint.model_validate(p) for p in log.curve]}, arrays
+
+
+def seconds_by_probe(run: Run, prepared: Prepared) -> float:
+    """What a run will take if it does not stop early, judged by two timed steps and one batch of validation."""
+    short = run.model_copy(update={"recipe": run.recipe.model_copy(update={"max_steps": 4, "validate_every": 2})})
+    windows = prepared.windows(run)
+    one_batch = windows["validation"].head(EVALUATION_BATCH_SIZE)
+    try:
+        forecaster = prepared.forecaster(short).fit_windows(windows["train"], one_batch, seed=run.seed)
+    except TsbenchError:  # the run will say so itself
+        return 0.0
+    log = forecaster.training_log
+    if not log.chunks:
+        return 2 * MEASURE_SECONDS
+    steps, seconds = log.chunks[-1]
+    per_window = log.validate_seconds / 2 / len(one_batch)
+    looks = -(-run.recipe.max_steps // run.recipe.validate_every)
+    inference = per_window * (looks * len(windows["validation"]) + len(windows["test"]))
+    return run.recipe.max_steps * seconds / steps + inference + 2 * MEASURE_SECONDS
+
+
+@dataclass
+class Clock:
+    """Wall clock of named phases."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = time.perf_counter() - start
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _data_facts(panel: Panel) -> DataFacts:
+    def span(part: str) -> list[str]:
+        low, high = panel.bounds[part][0]
+        first, last = pd.Timestamp(panel.timestamps[low]), pd.Timestamp(panel.timestamps[high - 1])
+        return [str(high - low), str(first), str(last)]
+
+    about = panel.about
+    return DataFacts(
+        title=about.title or panel.name,
+        source=about.source,
+        license=about.license,
+        attribution=about.attribution,
+        units=about.units,
+        channels=list(panel.channels),
+        num_items=len(panel.items),
+        num_rows=len(panel.values),
+        freq=panel.freq,
+        seasonality=panel.seasonality,
+        split={part: span(part) for part in PARTS},
+        notes=list(panel.notes),
+    )

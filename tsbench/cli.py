@@ -1,0 +1,375 @@
+"""The command line: parse, call, print. Whatever is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tsbench.errors import ConfigError, TsbenchError
+
+if TYPE_CHECKING:
+    from tsbench.api import Matrix
+    from tsbench.data.panel import Panel
+
+app = typer.Typer(
+    name="tsbench",
+    help="Which sequence model should forecast my series, how sure is that, and what does it cost?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+datasets_app = typer.Typer(help="The datasets: list, show, check and fetch them.", rich_markup_mode="markdown")
+app.add_typer(datasets_app, name="datasets")
+
+Target = Annotated[
+    str, typer.Argument(help="An experiment's name or TOML file, a dataset's name, or a data file of your own (CSV).")
+]
+Horizon = Annotated[list[str], typer.Option("--horizon", help="Rows ahead; may be repeated.", metavar="H")]
+ContextLength = Annotated[
+    list[str], typer.Option("--context-length", help="Rows a model sees; may be repeated.", metavar="L")
+]
+Models = Annotated[
+    str, typer.Option(help="Models to compare, such as `gru,tcn`. Naive, seasonal naive and linear are added.")
+]
+Seeds = Annotated[str, typer.Option(help="Seeds, such as `0,1,2`.")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Another recipe value (`max_steps=500`) or model keyword (`gru.hidden_size=64,128`: an axis).",
+    ),
+]
+Only = Annotated[
+    list[str],
+    typer.Option(
+        "--only",
+        metavar="KEY=VALUE",
+        help="Execute these planned runs only, such as `model=gru`, `seed=0` or `status=failed` (with --force).",
+    ),
+]
+Precision = Annotated[str, typer.Option(help="32, bf16, 16 (GPU) or 64.")]
+DataDirs = Annotated[
+    list[Path], typer.Option("--data-dir", help="A folder to look for data files in; may be repeated.", metavar="DIR")
+]
+Output = Annotated[
+    Path | None, typer.Option(help="Folder for records and report.  [default: reports/EXPERIMENT]", metavar="DIR")
+]
+
+
+@app.command()
+def run(
+    target: Target = "default",
+    horizon: Horizon = [],  # noqa: B006
+    context_length: ContextLength = [],  # noqa: B006
+    models: Models = "",
+    seeds: Seeds = "",
+    settings: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda.")] = "auto",
+    precision: Precision = "",
+    data_dir: DataDirs = [],  # noqa: B006
+    output: Output = None,
+    force: Annotated[bool, typer.Option("--force", help="Also run what has a record already.")] = False,
+) -> None:
+    """Run an experiment's missing runs and write the report.
+
+    A run that was finished is never repeated: after an interruption, the same command does the rest.
+
+    Examples:
+
+    - `tsbench run`: the default experiment on the embedded data
+
+    - `tsbench run sales.csv --horizon 24`: all models on a file of yours
+
+    - `tsbench run ett --data-dir ~/data --models gru,dlinear --seeds 0,1,2,3,4`
+
+    - `tsbench run --set max_steps=100 --set gru.hidden_size=64,128 --output /tmp/try`
+    """
+    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
+    from rich.console import Console
+
+    from tsbench.api import carry_out
+    from tsbench.bench.estimate import Estimate
+    from tsbench.display import Display, in_words
+    from tsbench.report.tables import read_results
+    from tsbench.report.terminal import leaderboard_tables
+
+    console = Console(soft_wrap=True)
+    for note in _notes(matrix):
+        console.print(note, style="dim", highlight=False, markup=False)
+    chosen = _parse_settings(only, "--only")
+    runs = matrix.missing(chosen, force=force)
+    estimate = Estimate.from_folder(matrix.folder)
+    seconds = estimate.total(runs)
+    about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
+    console.print(f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}")
+    try:
+        with Display(console, runs, estimate) as display:
+            report = carry_out(matrix, device=device, only=chosen, force=force, observer=display)
+    except KeyboardInterrupt:
+        done = len(matrix.plan.runs) - len(matrix.missing())
+        console.print(f"\nstopped; {done} of {len(matrix.plan.runs)} runs are recorded, the same command does the rest")
+        raise typer.Exit(130) from None
+    for table in leaderboard_tables(read_results(matrix.folder)):
+        console.print(table)
+    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def plan(
+    target: Target = "default",
+    horizon: Horizon = [],  # noqa: B006
+    context_length: ContextLength = [],  # noqa: B006
+    models: Models = "",
+    seeds: Seeds = "",
+    settings: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    precision: Precision = "",
+    data_dir: DataDirs = [],  # noqa: B006
+    output: Output = None,
+) -> None:
+    """Show what `tsbench run` would do: every configuration, what is done, and how long the rest will take.
+
+    The time comes from records of the same questions; where there is none, a few training steps are timed.
+
+    Examples:
+
+    - `tsbench plan`
+
+    - `tsbench plan ett --data-dir ~/data --horizon 96 --horizon 192`
+    """
+    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
+    from rich.console import Console
+    from rich.table import Table
+
+    from tsbench.bench.estimate import Estimate, probe
+    from tsbench.display import in_words
+
+    console = Console(soft_wrap=True)
+    for note in _notes(matrix):
+        console.print(note, style="dim", highlight=False, markup=False)
+    missing = matrix.missing(_parse_settings(only, "--only"))
+    estimate = Estimate.from_folder(matrix.folder)
+    timed = probe(estimate, missing, matrix.panels)
+    table = Table(
+        "configuration", "dataset", "context", "horizon", "runs", "to do", "time of a run", title=matrix.plan.title
+    )
+    for (label, *task), runs in _grouped(matrix).items():
+        todo = [planned for planned in runs if planned in missing]
+        seconds = estimate.seconds(runs[0].run)
+        shown = in_words(seconds) if seconds is not None else "?"
+        table.add_row(label, *map(str, task), str(len(runs)), str(len(todo)), shown)
+    console.print(table)
+    total = estimate.total(missing) or 0.0
+    basis = (
+        f"{timed} configurations timed by a few steps, the others known from records" if timed else "known from records"
+    )
+    console.print(f"{len(matrix.plan.runs)} runs planned, {len(missing)} to do, about {in_words(total)} ({basis})")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A folder that `tsbench run` wrote.", metavar="DIR")]) -> None:
+    """Write the report of a folder anew from its records.
+
+    Example: `tsbench report reports/default`
+    """
+    from tsbench.report.build import build
+
+    typer.echo(f"report: {build(folder)}")
+
+
+@app.command()
+def models(
+    name: Annotated[str, typer.Argument(help="A model's name: show its keywords.", show_default=False)] = "",
+) -> None:
+    """List the models, or the keywords of one with their defaults.
+
+    Examples: `tsbench models`, `tsbench models gru`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from tsbench.models.registry import model_spec, model_specs
+
+    console = Console()
+    if not name:
+        table = Table("model", "what it is", "keywords")
+        for spec in model_specs().values():
+            table.add_row(spec.name, spec.summary, ", ".join(f"{k}={a.default}" for k, a in spec.arguments.items()))
+        console.print(table)
+        return
+    spec = model_spec(name, "tsbench models")
+    console.print(f"{spec.name}: {spec.summary}", highlight=False)
+    if not spec.arguments:
+        console.print("It has no keywords.")
+        return
+    table = Table("keyword", "type", "default", "meaning")
+    for keyword, argument in spec.arguments.items():
+        table.add_row(keyword, argument.annotation.replace("Literal", ""), str(argument.default), argument.meaning)
+    console.print(table)
+
+
+@datasets_app.command("list")
+def list_datasets(data_dir: DataDirs = []) -> None:  # noqa: B006
+    """List the datasets that have a card, and whether their file is here.
+
+    Example: `tsbench datasets list --data-dir ~/data`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from tsbench.data.cards import list_cards, load_card
+    from tsbench.data.files import find
+
+    table = Table("name", "title", "freq", "season", "licence", "here")
+    for card in map(load_card, list_cards()):
+        here = card.synthetic is not None or find(card, data_dir) is not None
+        table.add_row(
+            card.name, card.title, card.freq or "", str(card.seasonality or ""), card.license, "yes" if here else "no"
+        )
+    Console().print(table)
+
+
+@datasets_app.command("show")
+def show_dataset(name: Annotated[str, typer.Argument(help="A dataset's name.")]) -> None:
+    """Show a dataset's card: source, licence, split, known defects.
+
+    Example: `tsbench datasets show etth1`
+    """
+    from tsbench.data.cards import load_card
+
+    for key, value in load_card(name).model_dump(exclude_none=True).items():
+        if value not in ("", (), {}):
+            lines = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+            typer.echo(f"{key + ':':22}{lines[0]}")
+            for line in lines[1:]:
+                typer.echo(" " * 22 + line)
+
+
+@datasets_app.command("check")
+def check_dataset(
+    name: Annotated[str, typer.Argument(help="A dataset's name, or a data file.", metavar="NAME|FILE")],
+    data_dir: DataDirs = [],  # noqa: B006
+) -> None:
+    """Read a dataset or a file, and say what was understood or what is wrong.
+
+    Examples: `tsbench datasets check etth1 --data-dir ~/data`, `tsbench datasets check sales.csv`
+    """
+    from tsbench.data.datasets import known_dataset, load_dataset
+
+    _print_panel(load_dataset(known_dataset(name), data_dirs=data_dir))
+
+
+@datasets_app.command("fetch")
+def fetch_dataset(
+    names: Annotated[list[str], typer.Argument(help="Datasets to download to the cache.", metavar="NAME...")],
+    data_dir: DataDirs = [],  # noqa: B006
+) -> None:
+    """Download datasets that are not here, and verify their checksums.
+
+    Example: `tsbench datasets fetch etth1 weather`
+    """
+    from tsbench.data.cards import load_card
+    from tsbench.data.files import fetch, read_verified
+
+    for card in map(load_card, names):
+        if card.synthetic is not None:
+            typer.echo(f"{card.name}: made from a seed, nothing to fetch")
+            continue
+        path = fetch(card, data_dir)
+        read_verified(path, card)
+        typer.echo(f"{card.name}: {path}")
+
+
+def main() -> None:
+    """The entry point: a user's mistake ends in one message and exit code 2, a bug in a traceback."""
+    try:
+        app()
+    except TsbenchError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except BrokenPipeError:  # `tsbench ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _matrix(
+    target: str,
+    horizon: list[str],
+    context_length: list[str],
+    models: str,
+    seeds: str,
+    settings: list[str],
+    precision: str,
+    data_dir: list[Path],
+    output: Path | None,
+) -> Matrix:
+    from tsbench.api import plan_experiment
+
+    chosen = _parse_settings(settings, "--set")
+    if precision:
+        chosen["precision"] = precision
+    return plan_experiment(
+        target,
+        horizons=_integers(",".join(horizon), "--horizon", 1),
+        context_lengths=_integers(",".join(context_length), "--context-length", 1),
+        models=[name for name in models.split(",") if name],
+        seeds=_integers(seeds, "--seeds", 0),
+        settings=chosen,
+        data_dirs=data_dir,
+        output=output,
+        command=shlex.join(["tsbench", *sys.argv[1:]]),
+    )
+
+
+def _parse_settings(texts: list[str], option: str) -> dict[str, Any]:
+    from tsbench.bench.experiment import parse_setting
+
+    return dict(parse_setting(text, option) for text in texts)
+
+
+def _integers(text: str, option: str, smallest: int) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if not part.isdecimal() or int(part) < smallest:
+            raise ConfigError(
+                f"{option} {part}: write whole numbers from {smallest} on, such as {option} {smallest + 23}"
+            )
+    return [int(part) for part in parts]
+
+
+def _notes(matrix: Matrix) -> list[str]:
+    inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.notes if "(" in note]
+    return inferred + matrix.plan.notes
+
+
+def _grouped(matrix: Matrix) -> dict[tuple[str, str, int, int], list[Any]]:
+    groups: dict[tuple[str, str, int, int], list[Any]] = {}
+    for planned in matrix.plan.runs:
+        groups.setdefault((planned.label, *planned.run.task), []).append(planned)
+    return groups
+
+
+def _print_panel(panel: Panel) -> None:
+    from tsbench.evaluation.metrics import seasonal_scale
+
+    first, last = (str(stamp)[:19].replace("T", " ") for stamp in (panel.timestamps[0], panel.timestamps[-1]))
+    typer.echo(f"{panel.name}: {len(panel.values):,} rows x {panel.num_channels} channels, {first} to {last}")
+    typer.echo(f"channels: {', '.join(panel.channels[:12])}{', ...' if panel.num_channels > 12 else ''}")
+    typer.echo(f"freq {panel.freq}, seasonality {panel.seasonality} rows, fingerprint {panel.fingerprint}")
+    for part in (panel.train, panel.validation, panel.test):
+        low, high = part.bounds[0]
+        typer.echo(f"{part.name + ':':12}{high - low:,} rows from {str(panel.timestamps[low])[:19].replace('T', ' ')}")
+    for channel, scale in zip(panel.channels, seasonal_scale(panel.train, panel.seasonality), strict=True):
+        if scale == 0:
+            typer.echo(f"note: {channel} repeats itself exactly from season to season in the training rows: no MASE")
+    for note in panel.notes:
+        typer.echo(f"note: {note}")

@@ -1,0 +1,83 @@
+"""Dataset cards: the facts about a dataset, one TOML file each, checked when read."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tsbench.data.splits import SplitByFractions, SplitRule
+from tsbench.errors import ConfigError, from_validation, unknown
+from tsbench.resources import resource_dir
+
+
+class DatasetCard(BaseModel):
+    """The facts about a dataset. Either `file` or `synthetic` says where the values come from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    title: str
+    source: str
+    """Who made the data, and where they are described."""
+    license: str
+    attribution: str = ""
+    """The line that the licence wants shown; printed in every report."""
+    citation: str = ""
+    file: str | None = None
+    """Name of the file, looked for in the data folders and the cache; `.gz` may follow."""
+    urls: tuple[str, ...] = ()
+    """Addresses of the file, tried in this order."""
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    """Of the unpacked bytes, with LF line ends."""
+    synthetic: dict[str, int | float] | None = None
+    """Keywords of `tsbench.data.synthetic.synthetic_panel` instead of a file."""
+    time_column: str | None = None
+    """None: inferred."""
+    targets: tuple[str, ...] | None = None
+    """The columns to forecast; None: all but the time column."""
+    encoding: Literal["utf-8", "cp1252"] = "utf-8"
+    freq: str | None = None
+    """A pandas offset alias; None: inferred from the timestamps."""
+    seasonality: int | None = Field(None, ge=1)
+    """Rows in a season; None: inferred from freq."""
+    rows_are_consecutive: bool = False
+    """Take the rows as equally spaced even where a timestamp repeats or skips, as the literature does."""
+    split: SplitRule = SplitByFractions()
+    units: str = ""
+    defects: tuple[str, ...] = ()
+    """What is known to be wrong with the data; printed in every report."""
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> DatasetCard:
+        if (self.file is None) == (self.synthetic is None):
+            raise ValueError("give either 'file' or a table 'synthetic'")
+        if self.urls and not self.sha256:
+            raise ValueError("'urls' need a 'sha256' to verify what they give")
+        if self.rows_are_consecutive and not self.freq:
+            raise ValueError("'rows_are_consecutive' needs a 'freq'")
+        return self
+
+
+def read_card(path: Path) -> DatasetCard:
+    """A card from a TOML file. Raises ConfigError with the file and the key."""
+    try:
+        return DatasetCard.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise from_validation(error, str(path), DatasetCard.model_fields) from error
+
+
+def list_cards() -> list[str]:
+    """The names of the cards that come with the project."""
+    return sorted(path.stem for path in resource_dir("datasets").glob("*.toml"))
+
+
+def load_card(name: str) -> DatasetCard:
+    """A card that comes with the project, by name. Raises ConfigError with the nearest name."""
+    if name not in list_cards():
+        raise unknown("dataset", name, list_cards(), where="datasets")
+    return read_card(resource_dir("datasets") / f"{name}.toml")

@@ -1,0 +1,67 @@
+"""From a name to a panel: cards, the user's own cards, and plain data files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tsbench.data.cards import DatasetCard, list_cards, load_card, read_card
+from tsbench.data.files import fetch, read_verified
+from tsbench.data.panel import About, Panel
+from tsbench.data.readers import panel_from_table, parse_csv, read_panel
+from tsbench.data.synthetic import synthetic_panel
+from tsbench.errors import DataError, unknown
+
+
+def load_dataset(name: str, *, data_dirs: Sequence[str | Path] = ()) -> Panel:
+    """The panel of a card (`tsbench datasets list`), of a card file of your own (`.toml`), or of a CSV file.
+
+    A card's file is looked for in `data_dirs`, in the folders of TSBENCH_DATA, among the embedded files and in the
+    cache; if it is in none of them, it is downloaded to the cache and its checksum verified.
+
+    Raises ConfigError for an unknown name, DataError for bad content, MachineError when it cannot be downloaded.
+    """
+    if looks_like_file(name):
+        if not name.endswith(".toml"):
+            return read_panel(name)
+        if not Path(name).is_file():
+            raise DataError(f"{name}: no such card")
+        return panel_of_card(read_card(Path(name)), [*map(Path, data_dirs), Path(name).parent])
+    return panel_of_card(load_card(name), [Path(folder) for folder in data_dirs])
+
+
+def looks_like_file(name: str) -> bool:
+    """Whether this names a file rather than a card; `sales.csv` does even when it is missing."""
+    return name not in list_cards() and (Path(name).suffix != "" or "/" in name or Path(name).is_file())
+
+
+def known_dataset(name: str) -> str:
+    """The name itself. Raises ConfigError when it is neither a card nor a file."""
+    if not looks_like_file(name) and name not in list_cards():
+        raise unknown("dataset", name, list_cards(), where="datasets")
+    return name
+
+
+def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
+    """The panel that a card describes."""
+    about = About(card.title, card.source, card.license, card.attribution, card.units)
+    if card.synthetic is not None:
+        try:
+            panel = synthetic_panel(**card.synthetic, split=card.split)  # type: ignore[arg-type]
+        except TypeError as error:
+            raise DataError(f"card {card.name!r}, [synthetic]: {error}") from error
+        return replace(panel, name=card.name, about=about, notes=card.defects)
+    path = fetch(card, data_dirs)
+    return panel_from_table(
+        parse_csv(read_verified(path, card), str(path), card.encoding),
+        name=card.name,
+        about=about,
+        time_column=card.time_column,
+        targets=card.targets,
+        freq=card.freq,
+        seasonality=card.seasonality,
+        split=card.split,
+        rows_are_consecutive=card.rows_are_consecutive,
+        notes=card.defects,
+    )

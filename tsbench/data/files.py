@@ -1,0 +1,106 @@
+"""Finding a card's file: data folders, embedded files, the cache, the network; and trusting it by its checksum."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tsbench.data.cards import DatasetCard
+from tsbench.errors import DataError, MachineError
+from tsbench.resources import resource_dir
+
+DATA_VARIABLE = "TSBENCH_DATA"
+"""Environment variable with folders to search, written like PATH."""
+CACHE_VARIABLE = "TSBENCH_CACHE"
+"""Environment variable with the folder for downloads; without it, the user's cache folder."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file, unpacked if they are gzipped. Raises DataError."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: no such file; check the path, or see `tsbench datasets list` for known ones"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    if data[:2] != b"\x1f\x8b":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: a damaged gzip file ({error}); fetch it again") from error
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept."""
+    import pooch
+
+    return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("tsbench"))
+
+
+def find(card: DatasetCard, data_dirs: Sequence[Path] = ()) -> Path | None:
+    """The card's file in the given folders, TSBENCH_DATA, the embedded files or the cache; None if it is not here."""
+    assert card.file
+    variable = [Path(part) for part in os.environ.get(DATA_VARIABLE, "").split(os.pathsep) if part]
+    for folder in data_dirs:
+        if not folder.is_dir():
+            raise DataError(f"--data-dir {folder}: no such folder")
+    folders = [*data_dirs, *variable, resource_dir("datasets") / "files", cache_dir()]
+    return next((path for folder in folders for path in _matches(folder, card.file)), None)
+
+
+def _matches(folder: Path, name: str) -> Iterator[Path]:
+    for where, subfolders, files in os.walk(folder):
+        subfolders.sort()
+        yield from (Path(where) / candidate for candidate in (name, f"{name}.gz") if candidate in files)
+
+
+def fetch(card: DatasetCard, data_dirs: Sequence[Path] = ()) -> Path:
+    """The card's file, downloaded to the cache if it is nowhere else.
+
+    Raises MachineError when it must be downloaded and cannot be.
+    """
+    found = find(card, data_dirs)
+    if found:
+        return found
+    import pooch
+    import requests
+
+    assert card.file
+    remedy = f"put {card.file} into a folder and name that with --data-dir or {DATA_VARIABLE}"
+    if not card.urls:
+        raise MachineError(f"{card.name}: {card.file} was not found and the card has no address; {remedy}")
+    logger = pooch.get_logger()
+    logger.setLevel("WARNING")
+    problem: Exception | None = None
+    for url in card.urls:
+        try:
+            return Path(pooch.retrieve(url, f"sha256:{card.sha256}", fname=card.file, path=cache_dir()))
+        except ValueError as error:  # pooch's word for a wrong checksum; nothing is left in the cache
+            raise DataError(f"{card.name}: {url} gave a file with another sha256 than the card's; {remedy}") from error
+        except (requests.RequestException, OSError) as error:
+            problem = error
+    raise MachineError(
+        f"{card.name}: {card.file} is not here and could not be downloaded from {', '.join(card.urls)} "
+        f"({type(problem).__name__}: no network?); {remedy}"
+    )
+
+
+def read_verified(path: Path, card: DatasetCard) -> bytes:
+    """The unpacked bytes of the card's file, checksum verified. Raises DataError on a mismatch."""
+    data = read_bytes(path)
+    if card.sha256:
+        # Some mirrors serve the same file with CRLF line ends.
+        found = hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+        if found != card.sha256:
+            raise DataError(
+                f"{path}: sha256 {found[:16]}... of its unpacked bytes, but the card {card.name!r} expects "
+                f"{card.sha256[:16]}...; replace the file, or run on it under its own path: `tsbench run {path}`"
+            )
+    return data

@@ -1,0 +1,123 @@
+"""The panel: values on a clock, cut into training, validation and test rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from tsbench.data.splits import PARTS, SplitByFractions, SplitRule, cut
+from tsbench.errors import DataError
+
+
+@dataclass(frozen=True)
+class About:
+    """What the reader of a report must know of the data."""
+
+    title: str = ""
+    source: str = "user's own data"
+    license: str = "not stated"
+    attribution: str = ""
+    units: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One contiguous float32 array of all items, one after the other, and what is known about it."""
+
+    name: str
+    values: np.ndarray
+    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory."""
+    timestamps: np.ndarray
+    """`[T_total]`, datetime64[ns], increasing within an item."""
+    channels: tuple[str, ...]
+    freq: str
+    """A pandas offset alias: h, 15min, D, W-TUE, MS, ..."""
+    seasonality: int
+    """Rows in a season: 24 for hourly data with a daily pattern; 1 where there is none."""
+    split: SplitRule = SplitByFractions()
+    items: tuple[str, ...] = ("",)
+    """Names of the items; a wide table is a panel of one item without a name."""
+    offsets: np.ndarray = None  # type: ignore[assignment]  # None: one item
+    """`[items + 1]`: item i owns the rows from offsets[i] to offsets[i + 1]."""
+    about: About = About()
+    notes: tuple[str, ...] = ()
+    """What was inferred rather than told, and what is known to be wrong with the data."""
+    bounds: dict[str, np.ndarray] = field(init=False, repr=False)
+    """Rows of each part, see `splits.cut`."""
+
+    def __post_init__(self) -> None:
+        if self.offsets is None:
+            object.__setattr__(self, "offsets", np.array([0, len(self.values)], dtype=np.int64))
+        if self.values.dtype != np.float32 or not self.values.flags.c_contiguous or self.values.ndim != 2:
+            raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
+        object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name))
+
+    @property
+    def num_channels(self) -> int:
+        return len(self.channels)
+
+    @property
+    def train(self) -> Part:
+        return Part(self, "train")
+
+    @property
+    def validation(self) -> Part:
+        return Part(self, "validation")
+
+    @property
+    def test(self) -> Part:
+        return Part(self, "test")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of everything that could change a score: values, clock, names, seasonality, rows of each part."""
+        digest = hashlib.sha256()
+        digest.update(np.ascontiguousarray(self.values).view(np.uint8).data)
+        digest.update(self.timestamps.astype("datetime64[ns]").view(np.uint8).data)
+        names = [self.channels, self.items, self.offsets.tolist(), self.freq, self.seasonality]
+        digest.update(json.dumps([*names, [self.bounds[part].tolist() for part in PARTS]]).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The training, validation or test rows of a panel."""
+
+    panel: Panel
+    name: str
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """`[items, 2]`: first row and the row after the last, of each item."""
+        return self.panel.bounds[self.name]
+
+    @property
+    def values(self) -> np.ndarray:
+        """`[T, C]`: the rows of this part alone, of all items."""
+        return np.concatenate([self.panel.values[low:high] for low, high in self.bounds])
+
+    def starts(self, context_length: int, horizon: int) -> np.ndarray:
+        """First rows `[N]` of all windows whose target lies wholly in this part.
+
+        The context may reach back into earlier parts, never into another item. So the number of windows of validation
+        and test does not depend on the context length.
+
+        Raises DataError when there is no such window.
+        """
+        first_row = self.panel.offsets[:-1]
+        low = np.maximum(self.bounds[:, 0] - context_length, first_row)
+        high = self.bounds[:, 1] - context_length - horizon + 1
+        counts = np.maximum(high - low, 0)
+        if not counts.sum():
+            raise DataError(
+                f"{self.panel.name}: too few rows: the {self.name} part has {np.diff(self.bounds).max():,}, and a "
+                f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
+                "shorten --horizon or --context-length, change the split, or bring more rows"
+            )
+        # Row numbers of all items in one go: each item's own count from zero, moved to its first start.
+        before = np.cumsum(counts) - counts
+        return np.arange(counts.sum()) + np.repeat(low - before, counts)

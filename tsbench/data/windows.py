@@ -1,0 +1,88 @@
+"""Windows: every (context, target) pair of a part, as one gather from the panel's memory.
+
+A window of a row-major `[T, C]` array is one contiguous run of L + H rows. So a strided view of overlapping rows and
+one `index_select` make a batch; no sample is ever handled alone, as a Dataset and a DataLoader would. The array lies on
+the training device; only start rows are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tsbench.data.panel import Part
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """What a model must know of the windows: all sizes, and the season in them."""
+
+    context_length: int
+    horizon: int
+    channels_in: int = 1
+    channels_out: int = 1
+    seasonality: int = 1
+    """Rows in a season."""
+
+
+class Windows:
+    """All windows of one part of a panel.
+
+    values_TC: scaled values of the whole panel, contiguous, on the device where the batches are wanted.
+    starts_N: first row of each window.
+    """
+
+    def __init__(self, values_TC: Tensor, starts_N: Tensor, context_length: int, horizon: int) -> None:
+        self.starts_N = starts_N.to(values_TC.device)
+        self.context_length, self.horizon = context_length, horizon
+        self.channels = values_TC.shape[1]
+        length = context_length + horizon
+        self._runs = values_TC.as_strided(
+            (len(values_TC) - length + 1, length * self.channels), (self.channels, 1), values_TC.storage_offset()
+        )
+
+    @classmethod
+    def of(cls, part: Part, values_TC: Tensor, context_length: int, horizon: int) -> Windows:
+        """Raises DataError when the part holds no window."""
+        starts = torch.from_numpy(part.starts(context_length, horizon))
+        return cls(values_TC, starts, context_length, horizon)
+
+    def __len__(self) -> int:
+        return len(self.starts_N)
+
+    def head(self, count: int) -> Windows:
+        """The first windows alone."""
+        few = copy(self)
+        few.starts_N = self.starts_N[:count]
+        return few
+
+    def batch(self, picks_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Context `[B, L, C]` and target `[B, H, C]` of the windows with these numbers."""
+        return self._gather(self.starts_N[picks_B])
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every window once, the last batch as small as it must be."""
+        for starts_B in self.starts_N.split(batch_size):
+            yield self._gather(starts_B)
+
+    def _gather(self, starts_B: Tensor) -> tuple[Tensor, Tensor]:
+        window = self._runs.index_select(0, starts_B).unflatten(1, (-1, self.channels))
+        return window[:, : self.context_length], window[:, self.context_length :]
+
+
+def shuffled_picks(num_windows: int, batch_size: int, num_steps: int, seed: int) -> Iterator[Tensor]:
+    """Window numbers `[B]` for each of `num_steps` steps: shuffled passes over all windows, one after the other.
+
+    A batch that reaches the end of a pass goes on into the next, so every batch is full and no window is left out.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    waiting = torch.empty(0, dtype=torch.int64)
+    for _ in range(num_steps):
+        while len(waiting) < batch_size:
+            waiting = torch.cat([waiting, torch.randperm(num_windows, generator=generator)])
+        yield waiting[:batch_size]
+        waiting = waiting[batch_size:]

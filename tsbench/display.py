@@ -1,0 +1,78 @@
+"""What the terminal shows while a matrix runs: a live line on a terminal, a plain line per run in a log."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from tsbench.bench.estimate import Estimate
+from tsbench.bench.records import PlannedRun, Record
+from tsbench.bench.runner import Observer
+from tsbench.training.fit import Progress as StepProgress
+
+
+class Display(Observer):
+    """One bar for the matrix with the time left, one for the steps of the run that is being trained."""
+
+    def __init__(self, console: Console, runs: list[PlannedRun], estimate: Estimate) -> None:
+        self.console, self.estimate = console, estimate
+        self.waiting = list(runs)
+        self.total, self.done = len(runs), 0
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._matrix = self._bars.add_task("matrix", total=self.total, note="")
+        self._run = self._bars.add_task("", total=None, note="", visible=False)
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def starts(self, planned: PlannedRun) -> None:
+        run = planned.run
+        self._bars.update(self._matrix, note=self._time_left())
+        self._bars.update(
+            self._run, description=_name(planned), completed=0, total=run.recipe.max_steps, note="", visible=True
+        )
+
+    def advances(self, planned: PlannedRun, progress: StepProgress) -> None:
+        note = f"loss {progress.loss:.4f}  {progress.windows_per_second:,.0f} windows/s"
+        self._bars.update(self._run, completed=progress.step, note=note)
+
+    def ends(self, planned: PlannedRun, record: Record) -> None:
+        self.done += 1
+        self.waiting.remove(planned)
+        self.estimate.learn(record)
+        self._bars.update(self._matrix, completed=self.done, note=self._time_left())
+        if record.status == "ok" and record.metrics and record.cost:
+            outcome = f"MSE {record.metrics.mse_scaled:.4f} (scaled)  {sum(record.cost.seconds.values()):.1f} s"
+        else:
+            outcome = f"[red]{record.status}[/red]: {record.reason}"
+        self.console.print(f"[dim]{self.done:>4}/{self.total}[/dim]  {_name(planned)}  {outcome}", highlight=False)
+
+    def _time_left(self) -> str:
+        seconds = self.estimate.total(self.waiting)
+        return "time left: known after the first run" if seconds is None else f"about {in_words(seconds)} left"
+
+
+def _name(planned: PlannedRun) -> str:
+    dataset, context_length, horizon = planned.run.task
+    return f"{planned.label} on {dataset} {context_length}→{horizon}, seed {planned.run.seed}"
+
+
+def in_words(seconds: float) -> str:
+    """A duration as a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

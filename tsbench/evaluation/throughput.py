@@ -1,0 +1,135 @@
+"""What a forecaster costs: throughput, latency, memory, parameters, operations.
+
+The device is synchronised before a clock is read, the first calls are not counted, and samples are kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from tsbench.data.windows import Windows
+from tsbench.training.devices import synchronise
+from tsbench.training.forecaster import Forecaster
+
+PREDICT_BATCH_SIZE = 256
+
+MEASURE_SECONDS = 0.3
+"""For batches, and again for single windows."""
+
+_WARM_UP_CALLS = 3
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Samples of inference alone, data on the device already."""
+
+    windows_per_second: list[float]
+    latencies_ms: list[float]
+    """Of one window at a time."""
+
+    @property
+    def median_windows_per_second(self) -> float:
+        return float(np.median(self.windows_per_second))
+
+    def latency_ms(self, percentile: float) -> float:
+        return float(np.percentile(self.latencies_ms, percentile))
+
+
+def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: float = MEASURE_SECONDS) -> Inference:
+    """Time batches of 256 windows, then single windows, for about `seconds` each, at least five samples."""
+    device = windows.starts_N.device
+    count = min(PREDICT_BATCH_SIZE, len(windows))
+    many, _ = windows.batch(torch.arange(count, device=device))
+    many, one = many.contiguous(), many[:1].contiguous()
+    batch_seconds = _samples(lambda: forecaster.infer(many), device, seconds)
+    single_seconds = _samples(lambda: forecaster.infer(one), device, seconds)
+    return Inference([count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds])
+
+
+def _samples(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
+    """Seconds of each of 5 to 200 calls, warm and synchronised."""
+    for _ in range(_WARM_UP_CALLS):
+        call()
+    synchronise(device)
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(samples) < 5 or (time.perf_counter() < end and len(samples) < 200):
+        start = time.perf_counter()
+        call()
+        synchronise(device)
+        samples.append(time.perf_counter() - start)
+    return samples
+
+
+def flops_per_window(forecaster: Forecaster, channels: int) -> int:
+    """Operations of one forward pass over one window, multiplication and addition counted apart.
+
+    Matrix products and convolutions only, counted on the meta device: on a real one, fused kernels (LSTM on the CPU,
+    any recurrence on a GPU, the Transformer's fast path) hide from torch's counter and count as zero.
+    """
+    twin = Forecaster(
+        forecaster.spec.name,
+        context_length=forecaster.context_length,
+        horizon=forecaster.horizon,
+        channels=channels,
+        seasonality=forecaster.seasonality,
+        recipe=forecaster.recipe.model_copy(update={"precision": "32"}),
+        **forecaster.arguments,
+    )
+    with torch.device("meta"):
+        twin.configure_model()
+        context = torch.empty(1, forecaster.context_length, channels)
+    # In training mode attention takes no fast path; dropout counts nothing.
+    with FlopCounterMode(display=False) as counter:
+        twin(context)
+    return counter.get_total_flops()
+
+
+class PeakMemory:
+    """The most memory in use between entry and exit, in MiB, and where it was read.
+
+    On a GPU: torch's allocator. On Linux: the process's peak resident set, whose mark the kernel lets us reset.
+    Elsewhere: the resident set at exit.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.mib = 0.0
+        self.kind = "CUDA allocator" if device.type == "cuda" else "process RSS"
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._reset_works = _reset_peak_rss()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            size = torch.cuda.max_memory_allocated(self.device)
+        elif self._reset_works:
+            size = _peak_rss()
+        else:
+            size = psutil.Process().memory_info().rss
+        self.mib = size / 2**20
+
+
+def _reset_peak_rss() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_rss() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])

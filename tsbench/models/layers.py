@@ -1,0 +1,49 @@
+"""Blocks that more than one family uses."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tsbench.data.windows import WindowShape
+
+
+def default_segment_length(shape: WindowShape, min_segments: int = 4) -> int:
+    """The longest divisor of the season (of 24 where there is none) that leaves `min_segments` in the context."""
+    season = shape.seasonality if shape.seasonality > 1 else 24
+    longest = max(shape.context_length // min_segments, 1)
+    return max(d for d in range(1, season + 1) if season % d == 0 and d <= longest)
+
+
+class Segments(nn.Module):
+    """Cuts a context into consecutive segments: `[B, L, C]` to `[B, N, P * C]`, P rows in a segment.
+
+    Where P does not divide L, the first row is repeated in front, so that no row is lost.
+    """
+
+    def __init__(self, shape: WindowShape, length: int | None, min_segments: int = 4) -> None:
+        super().__init__()
+        self.length = min(length or default_segment_length(shape, min_segments), shape.context_length)
+        self.count = math.ceil(shape.context_length / self.length)
+        self.padding = self.count * self.length - shape.context_length
+        self.width = self.length * shape.channels_in
+
+    def forward(self, context_BLC: Tensor) -> Tensor:
+        if self.padding:
+            context_BLC = F.pad(context_BLC.mT, (self.padding, 0), mode="replicate").mT
+        return context_BLC.reshape(len(context_BLC), self.count, self.width)
+
+
+class DirectHead(nn.Module):
+    """All steps at once by one linear map: `[B, D]` to `[B, H, C_out]`."""
+
+    def __init__(self, width: int, shape: WindowShape, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(width, shape.horizon * shape.channels_out)
+        self.channels = shape.channels_out
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        return self.linear(self.dropout(features_BD)).unflatten(1, (-1, self.channels))

@@ -1,0 +1,143 @@
+"""The registry: every class marked with `@register` in a file of this folder, listed without importing torch.
+
+The files are read, not imported: `tsbench models`, `tsbench plan` and the resolving of every default into a run's key
+need no torch, whose import alone takes longer than all of them. Adding a file is all it takes to be listed, tested and
+benchmarked.
+
+A model is an `nn.Module` from `[B, L, C_in]` to `[B, H, C_out]`. Its constructor takes a `WindowShape` and then
+keywords with literal defaults: they are its configuration. Its class docstring starts with one sentence and explains
+each keyword in a line `keyword: what it is`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from tsbench.errors import from_validation, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tsbench.data.windows import WindowShape
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(name: str) -> Callable[[_Class], _Class]:
+    """Mark a model class: the registry lists it under this name."""
+
+    def mark(model_class: _Class) -> _Class:
+        model_class.model_name = name  # type: ignore[attr-defined]
+        return model_class
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One keyword of a model."""
+
+    annotation: str
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is known of a model without importing it."""
+
+    name: str
+    module: str
+    class_name: str
+    summary: str
+    arguments: Mapping[str, Argument]
+
+    def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
+        fields: dict[str, Any] = {
+            name: (eval(argument.annotation, {"Literal": Literal}), argument.default)
+            for name, argument in self.arguments.items()
+        }
+        checker = create_model(self.class_name, __config__=ConfigDict(extra="forbid"), **fields)
+        try:
+            return checker.model_validate(dict(settings)).model_dump()
+        except ValidationError as error:
+            raise from_validation(error, where, self.arguments) from error
+
+    def build(self, shape: WindowShape, arguments: Mapping[str, Any]) -> nn.Module:
+        """The model itself, initialised from torch's current random state."""
+        return getattr(importlib.import_module(self.module), self.class_name)(shape, **arguments)
+
+
+@cache
+def model_specs() -> dict[str, ModelSpec]:
+    """Every registered model by name, in the order of files and classes."""
+    specs = [spec for path in sorted(Path(__file__).parent.glob("*.py")) for spec in _specs_of(path)]
+    return {spec.name: spec for spec in specs}
+
+
+def model_spec(name: str, where: str = "models") -> ModelSpec:
+    """A model by name. Raises ConfigError with the nearest name."""
+    specs = model_specs()
+    if name not in specs:
+        raise unknown("model", name, specs, where)
+    return specs[name]
+
+
+def _specs_of(path: Path) -> list[ModelSpec]:
+    classes = {node.name: node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)}
+    specs = []
+    for node in classes.values():
+        name = _registered_name(node)
+        if name is None:
+            continue
+        documented, constructor = _inherited(node, classes)
+        meanings = dict(re.findall(r"^\s*(\w+): (.+(?:\n {8,}.+)*)", documented, flags=re.MULTILINE))
+        own = ast.get_docstring(node) or documented
+        specs.append(
+            ModelSpec(
+                name=name,
+                module=f"tsbench.models.{path.stem}",
+                class_name=node.name,
+                summary=own.splitlines()[0],
+                arguments=_arguments(constructor, meanings),
+            )
+        )
+    return specs
+
+
+def _registered_name(node: ast.ClassDef) -> str | None:
+    for mark in node.decorator_list:
+        if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "register":
+            return ast.literal_eval(mark.args[0])
+    return None
+
+
+def _inherited(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> tuple[str, ast.FunctionDef]:
+    """The docstring and constructor of the nearest class in the file that has a constructor."""
+    for statement in node.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            return ast.get_docstring(node, clean=False) or "", statement
+    base = next(base.id for base in node.bases if isinstance(base, ast.Name) and base.id in classes)
+    return _inherited(classes[base], classes)
+
+
+def _arguments(constructor: ast.FunctionDef, meanings: Mapping[str, str]) -> dict[str, Argument]:
+    keywords = zip(constructor.args.kwonlyargs, constructor.args.kw_defaults, strict=True)
+    return {
+        keyword.arg: Argument(
+            annotation=ast.unparse(keyword.annotation) if keyword.annotation else "object",
+            default=ast.literal_eval(default) if default else None,
+            meaning=" ".join(meanings.get(keyword.arg, "").split()),
+        )
+        for keyword, default in keywords
+    }

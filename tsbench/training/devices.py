@@ -1,0 +1,32 @@
+"""Devices: finding the one that was asked for, and waiting for it before a clock is read."""
+
+from __future__ import annotations
+
+import torch
+
+from tsbench.errors import ConfigError, MachineError, unknown
+from tsbench.training.recipe import Recipe
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one. Raises MachineError when the device asked for is not here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise unknown("device", name, ("auto", "cpu", "cuda"), where="--device")
+    if name == "cuda" and not torch.cuda.is_available():
+        built = "has no usable GPU" if torch.version.cuda else "has a CPU-only build of torch"
+        raise MachineError(f"--device cuda: this machine {built}; use --device cpu or auto")
+    return torch.device(name)
+
+
+def check_precision(recipe: Recipe, device: torch.device) -> None:
+    """Raises ConfigError for half precision on a CPU, which no trainer supports."""
+    if recipe.precision == "16" and device.type == "cpu":
+        raise ConfigError("--precision 16 needs a GPU; on a CPU use 32, bf16 or 64")
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all it was told: a clock read earlier would miss work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

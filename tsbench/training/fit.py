@@ -1,0 +1,221 @@
+"""Training: Lightning's Trainer around chunks of optimizer steps.
+
+One batch of the Trainer is a chunk of steps, and one epoch is the stretch between two looks at the validation part.
+That leaves loops, callbacks, precision and devices to Lightning, at a cost that is divided by the length of a chunk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
+
+from tsbench.data.windows import Windows, shuffled_picks
+from tsbench.training.devices import synchronise
+from tsbench.training.recipe import Recipe
+
+CHUNK_STEPS = 25
+"""Steps in a chunk: enough to hide the Trainer's cost, few enough for a progress line that moves."""
+
+VALIDATION_BATCH_SIZE = 256
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some optimizer steps: the windows of each step's batch."""
+
+    windows: Windows
+    picks_KB: Tensor
+
+    def to(self, device: torch.device, **_: Any) -> Chunk:
+        return Chunk(self.windows, self.picks_KB.to(device))
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
+
+
+@dataclass(frozen=True)
+class WholePart:
+    """All windows of a part: a data loader whose one batch is itself."""
+
+    windows: Windows
+
+    def __iter__(self) -> Iterator[WholePart]:
+        yield self
+
+    def to(self, device: torch.device, **_: Any) -> WholePart:
+        return self
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.windows.in_order(VALIDATION_BATCH_SIZE)
+
+
+class ChunkStream:
+    """What the Trainer iterates over: each pass goes on where the one before ended, for `validate_every` steps."""
+
+    def __init__(self, windows: Windows, recipe: Recipe, seed: int) -> None:
+        self.windows, self.interval = windows, recipe.validate_every
+        self._picks = shuffled_picks(len(windows), recipe.batch_size, recipe.max_steps, seed)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for start in range(0, self.interval, CHUNK_STEPS):
+            picks = list(islice(self._picks, min(CHUNK_STEPS, self.interval - start)))
+            if picks:
+                yield Chunk(self.windows, torch.stack(picks))
+
+
+@dataclass
+class Training:
+    """What happened in one training."""
+
+    steps: int = 0
+    best_step: int = 0
+    windows_seen: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """step, train_loss, val_loss, seconds of each look at the validation split."""
+    chunks: list[tuple[int, float]] = field(default_factory=list)
+    """Steps and seconds of each chunk, device synchronised."""
+    train_seconds: float = 0.0
+    validate_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands, told after each chunk."""
+
+    step: int
+    max_steps: int
+    loss: float
+    windows_per_second: float
+
+
+def train(
+    forecaster: pl.LightningModule,
+    recipe: Recipe,
+    windows: Windows,
+    validation: Windows,
+    *,
+    seed: int,
+    device: torch.device,
+    tell: Callable[[Progress], None] | None = None,
+) -> Training:
+    """Train a forecaster in place and leave it with its best weights.
+
+    Raises Diverged when the loss leaves the finite numbers.
+    """
+    training = Training()
+    with _Quiet():
+        trainer = pl.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=1,
+            precision=_PRECISIONS[recipe.precision],
+            max_epochs=-(-recipe.max_steps // recipe.validate_every),
+            callbacks=[
+                BestWeights(training),
+                EarlyStopping("val_loss", patience=recipe.patience, check_finite=False),
+                Stopwatch(training, recipe, tell),
+            ],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
+    return training
+
+
+class BestWeights(Callback):
+    """Keeps the weights with the smallest validation loss in memory, on the device, and puts them back at the end."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.smallest = float("inf")
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val_loss"])
+        if loss < self.smallest:
+            self.smallest, self.training.best_step = loss, trainer.global_step
+            self.weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.load_state_dict(self.weights)
+
+
+class Stopwatch(Callback):
+    """Separate clocks for training chunks and validation, and the curve of both losses."""
+
+    def __init__(self, training: Training, recipe: Recipe, tell: Callable[[Progress], None] | None) -> None:
+        self.training, self.recipe, self.tell = training, recipe, tell
+        self.start = self.mark = time.perf_counter()
+
+    def _lap(self, device: torch.device) -> float:
+        synchronise(device)
+        now = time.perf_counter()
+        seconds, self.mark = now - self.mark, now
+        return seconds
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._lap(pl_module.device)
+        self.start = self.mark
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self._lap(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        seconds, steps = self._lap(pl_module.device), len(batch.picks_KB)
+        training = self.training
+        training.chunks.append((steps, seconds))
+        training.steps += steps
+        training.windows_seen += batch.picks_KB.numel()
+        training.train_seconds += seconds
+        if self.tell:
+            speed = batch.picks_KB.numel() / seconds
+            self.tell(Progress(training.steps, self.recipe.max_steps, float(outputs["loss"]), speed))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._lap(pl_module.device)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.training.validate_seconds += self._lap(pl_module.device)
+        metrics = trainer.callback_metrics
+        self.training.curve.append(
+            {
+                "step": self.training.steps,
+                "train_loss": float(metrics["train_loss"]),
+                "val_loss": float(metrics["val_loss"]),
+                "seconds": self.mark - self.start,
+            }
+        )
+
+
+class _Quiet:
+    """Keeps Lightning's device lines, advertisements and hints about data loaders out of the terminal."""
+
+    def __enter__(self) -> None:
+        self._loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.WARNING)
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.filterwarnings("ignore", module="lightning")
+
+    def __exit__(self, *error: object) -> None:
+        self._warnings.__exit__(None, None, None)
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,320 @@
+"""The forecaster: a model and a recipe, in one LightningModule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+import numpy as np
+import pandas as pd
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+from tsbench.data.clock import following
+from tsbench.data.panel import Panel, Part
+from tsbench.data.scaling import Scaler
+from tsbench.data.windows import Windows, WindowShape
+from tsbench.errors import ConfigError, DataError, Diverged, from_validation
+from tsbench.models.registry import model_spec
+from tsbench.training.devices import check_precision, resolve_device
+from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
+from tsbench.training.recipe import Recipe
+
+_LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+
+_EPS = 1e-5
+"""Added to a window's variance before the root (Kim et al. 2022): a constant window stays finite."""
+
+
+class Forecaster(pl.LightningModule):
+    """A model by name, with the recipe that trains it.
+
+    In a script, `fit` and `predict` take panels and care for scaling. In any Lightning `Trainer`, it takes batches of
+    `(context [B, L, C], target [B, H, C])` pairs from an ordinary DataLoader, on the scale they come in.
+
+    channels: number of channels; needed only with `channel_mode = "mixing"` and a Trainer of your own.
+    seasonality: rows in a season; `fit` takes it from the panel.
+    arguments: keywords of the model, see `tsbench models NAME`.
+
+    Raises ConfigError for an unknown model, keyword or recipe key.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        context_length: int,
+        horizon: int,
+        channels: int | None = None,
+        seasonality: int = 1,
+        recipe: Recipe | Mapping[str, Any] | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.spec = model_spec(model, "Forecaster")
+        self.arguments = self.spec.resolve(arguments, f"Forecaster({model!r})")
+        self.recipe = _as_recipe(recipe)
+        self.context_length, self.horizon = context_length, horizon
+        self.channels, self.seasonality = channels, seasonality
+        self.model: nn.Module | None = None
+        self.scaler: Scaler | None = None
+        self.training_log = Training()
+
+    # The model
+
+    def build(self, seed: int) -> Forecaster:
+        """Make the model anew, its weights drawn from `seed`; the global random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.model = self.spec.build(self._shape(), self.arguments)
+        return self
+
+    def configure_model(self) -> None:
+        """Lightning's hook: a forecaster that was not built yet is built when its training starts."""
+        if self.model is None:
+            self.model = self.spec.build(self._shape(), self.arguments)
+
+    def _shape(self) -> WindowShape:
+        channels = 1
+        if self.recipe.channel_mode == "mixing":
+            if self.channels is None:
+                raise ConfigError("Forecaster: channel_mode = 'mixing' needs the number of channels; give channels=")
+            channels = self.channels
+        return WindowShape(self.context_length, self.horizon, channels, channels, self.seasonality)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model has weights that training changes; naive forecasters have none."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    def forward(self, context_BLC: Tensor) -> Tensor:
+        """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context."""
+        if not self.is_trained:
+            return self._apply_model(context_BLC)
+        normalised, level, spread = self._normalise(context_BLC)
+        return self._apply_model(normalised) * spread + level
+
+    @torch.inference_mode()
+    def infer(self, context_BLC: Tensor) -> Tensor:
+        """`forward` without gradients, in the recipe's precision."""
+        half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
+        with torch.autocast(context_BLC.device.type, half, enabled=half is not None):
+            return self(context_BLC.to(self.dtype))
+
+    def _normalise(self, context_BLC: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        """The context without its level and spread, and both, `[B, 1, C]`."""
+        match self.recipe.instance_norm:
+            case "none":
+                return context_BLC, 0.0, 1.0
+            case "last":
+                level = context_BLC[:, -1:]
+                return context_BLC - level, level, 1.0
+            case "mean":
+                level = context_BLC.mean(1, keepdim=True)
+                return context_BLC - level, level, 1.0
+            case "revin":
+                variance, level = torch.var_mean(context_BLC, 1, correction=0, keepdim=True)
+                spread = (variance + _EPS).sqrt()
+                return (context_BLC - level) / spread, level, spread
+
+    def _apply_model(self, context_BLC: Tensor) -> Tensor:
+        assert self.model is not None, "build() comes first"
+        if self.recipe.channel_mode == "mixing" and self.is_trained:
+            return self.model(context_BLC)
+        batch, length, channels = context_BLC.shape
+        alone = context_BLC.mT.reshape(batch * channels, length, 1)
+        return self.model(alone).reshape(batch, channels, self.horizon).mT
+
+    # Training, as Lightning calls it
+
+    def configure_optimizers(self) -> Any:
+        recipe, parameters = self.recipe, [p for p in self.parameters() if p.requires_grad]
+        common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+        optimizer: torch.optim.Optimizer
+        match recipe.optimizer:
+            case "adamw":
+                optimizer = torch.optim.AdamW(parameters, **common)  # type: ignore[arg-type]
+            case "adam":
+                optimizer = torch.optim.Adam(parameters, **common)  # type: ignore[arg-type]
+            case "sgd":
+                optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **common)  # type: ignore[arg-type]
+        if recipe.schedule == "constant":
+            return optimizer
+        return [optimizer], [CosineAnnealingLR(optimizer, T_max=self._num_steps())]
+
+    def _num_steps(self) -> int:
+        """Where the schedule ends: with the recipe's budget, or with what a Trainer of the user's own will do."""
+        steps = self.trainer.estimated_stepping_batches
+        return int(steps) if np.isfinite(steps) else self.recipe.max_steps
+
+    def on_train_start(self) -> None:
+        self._train_loss = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._steps_since_look = 0
+        self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
+
+    def training_step(self, batch: Chunk | tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        """One optimizer step for a pair of tensors, or one for each batch of a chunk; the device is not waited for."""
+        batches = batch.batches() if isinstance(batch, Chunk) else [batch]
+        for context_BLC, target_BHC in batches:
+            loss = self._step(context_BLC, target_BHC)
+        return {"loss": loss}
+
+    def _step(self, context_BLC: Tensor, target_BHC: Tensor) -> Tensor:
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        loss = self._loss(context_BLC, target_BHC)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.recipe.gradient_clip is not None:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+            if scaler is not None:  # half precision: the norm must be the true gradient's
+                scaler.unscale_(optimizer.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters(), self.recipe.gradient_clip)
+        optimizer.step()
+        if self._scheduler is not None:
+            self._scheduler.step()
+        self._train_loss += loss.detach()
+        self._steps_since_look += 1
+        return loss.detach()
+
+    def _loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
+        dtype = self.dtype  # float64 with precision 64, whatever the panel holds
+        forecast_BHC = self(context_BLC.to(dtype))
+        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(dtype), reduction=reduction)
+
+    def on_validation_start(self) -> None:
+        self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._val_count = 0
+
+    def validation_step(self, batch: WholePart | tuple[Tensor, Tensor], batch_idx: int) -> None:
+        batches = batch.batches() if isinstance(batch, WholePart) else [batch]
+        for context_BLC, target_BHC in batches:
+            self._val_loss += self._loss(context_BLC, target_BHC, reduction="sum")
+            self._val_count += target_BHC.numel()
+
+    def on_validation_epoch_end(self) -> None:
+        train_loss = float(self._train_loss) / max(self._steps_since_look, 1)
+        val_loss = float(self._val_loss) / self._val_count
+        if not (np.isfinite(train_loss) and np.isfinite(val_loss)):
+            raise Diverged(
+                f"loss left the finite numbers before step {self.trainer.global_step} "
+                f"(training {train_loss:.3g}, validation {val_loss:.3g}); try a smaller learning_rate"
+            )
+        self.log_dict({"train_loss": train_loss, "val_loss": val_loss})
+        self._train_loss.zero_()
+        self._steps_since_look = 0
+
+    # In a script
+
+    def fit(
+        self,
+        train_part: Part,
+        validation_part: Part,
+        *,
+        seed: int = 0,
+        device: str = "auto",
+        tell: Callable[[Progress], None] | None = None,
+    ) -> Forecaster:
+        """Build the model from `seed`, train it, and keep the weights that were best on the validation part.
+
+        The scaler sees the training part only. Fitting again starts anew.
+
+        Raises DataError when a part is too short for a window, Diverged when the loss leaves the finite numbers,
+        MachineError when the device is not here.
+        """
+        panel = train_part.panel
+        self.channels, self.seasonality = panel.num_channels, panel.seasonality
+        self.scaler = Scaler.fit(train_part)
+        target = resolve_device(device)
+        values_TC = torch.from_numpy(self.scaler.apply(panel.values)).to(target)
+        return self.fit_windows(
+            Windows.of(train_part, values_TC, self.context_length, self.horizon),
+            Windows.of(validation_part, values_TC, self.context_length, self.horizon),
+            seed=seed,
+            tell=tell,
+        )
+
+    def fit_windows(
+        self, windows: Windows, validation: Windows, *, seed: int, tell: Callable[[Progress], None] | None = None
+    ) -> Forecaster:
+        """What `fit` does with windows of scaled values that lie on the device already."""
+        device = windows.starts_N.device
+        check_precision(self.recipe, device)
+        self.build(seed).to(device)
+        if self.is_trained:
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(seed)  # for dropout; the order of the windows has a generator of its own
+                self.training_log = train(self, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
+        self.to(device)  # the Trainer leaves a module on the CPU
+        return self.eval()
+
+    def predict(self, panel: Panel) -> pd.DataFrame:
+        """The forecast of the `horizon` rows after the panel's last, in original units.
+
+        One row per item, timestamp and channel: columns `item, timestamp, channel, forecast`.
+
+        Raises ConfigError before `fit`, DataError when the panel has other channels or too few rows for a context.
+        """
+        if self.scaler is None:
+            raise ConfigError(
+                "Forecaster.predict: nothing was fitted yet; call fit(panel.train, panel.validation) first"
+            )
+        if panel.num_channels != self.channels:
+            raise DataError(
+                f"{panel.name}: {panel.num_channels} channels; the forecaster was fitted on {self.channels}"
+            )
+        shortest = int(np.diff(panel.offsets).min())
+        if shortest < self.context_length:
+            raise DataError(f"{panel.name}: {shortest} rows; a context needs {self.context_length}")
+        rows = panel.offsets[1:, None] + np.arange(-self.context_length, 0)
+        context_ILC = torch.from_numpy(self.scaler.apply(panel.values[rows])).to(self.device)
+        forecast_IHC = self.scaler.invert(self.infer(context_ILC).double().cpu().numpy())
+        frames = [
+            pd.DataFrame(forecast_HC, columns=list(panel.channels))
+            .assign(item=item, timestamp=following(panel.timestamps[stop - 1], panel.freq, self.horizon))
+            .melt(["item", "timestamp"], var_name="channel", value_name="forecast")
+            for item, stop, forecast_HC in zip(panel.items, panel.offsets[1:], forecast_IHC, strict=True)
+        ]
+        return pd.concat(frames, ignore_index=True)
+
+    def save(self, path: str | Path) -> None:
+        """Keep configuration, scaler and weights in one file."""
+        if self.model is None or self.scaler is None:
+            raise ConfigError("Forecaster.save: nothing was fitted yet; call fit(panel.train, panel.validation) first")
+        settings = {
+            "model": self.spec.name,
+            "context_length": self.context_length,
+            "horizon": self.horizon,
+            "channels": self.channels,
+            "seasonality": self.seasonality,
+            "recipe": self.recipe.model_dump(),
+            **self.arguments,
+        }
+        scale = torch.from_numpy(np.stack([self.scaler.mean, self.scaler.std]))
+        torch.save({"settings": json.dumps(settings), "scale": scale, "weights": self.model.state_dict()}, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Forecaster:
+        """A forecaster that `save` kept, on the CPU. Nothing in the file is executed."""
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+        forecaster = cls(**json.loads(kept["settings"])).build(seed=0)
+        assert forecaster.model is not None
+        forecaster.model.load_state_dict(kept["weights"])
+        forecaster.scaler = Scaler(*kept["scale"].numpy())
+        return forecaster.eval()
+
+
+def _as_recipe(recipe: Recipe | Mapping[str, Any] | None) -> Recipe:
+    if isinstance(recipe, Recipe):
+        return recipe
+    try:
+        return Recipe.model_validate(dict(recipe or {}))
+    except ValidationError as error:
+        raise from_validation(error, "recipe", Recipe.model_fields) from error

@@ -1,0 +1,38 @@
+"""The recipe: how a model is trained, the same for all models of a comparison. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Recipe(BaseModel):
+    """How to train. Defaults are the project's: what made every family good on ETTh1 (docs/protocol.md)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loss: Literal["mse", "mae", "huber"] = "mse"
+    """Computed on the scaled values, after instance normalisation is undone; huber has delta 1."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """sgd has Nesterov momentum 0.9."""
+    learning_rate: float = Field(2e-3, gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine falls from learning_rate to zero over max_steps."""
+    weight_decay: float = Field(0.01, ge=0)
+    batch_size: int = Field(64, ge=1)
+    """Windows per optimizer step; a window holds all channels, also when they are forecast independently."""
+    max_steps: int = Field(1000, ge=1)
+    """Optimizer steps: the budget."""
+    validate_every: int = Field(100, ge=1)
+    """Steps between two looks at the whole validation split."""
+    patience: int = Field(3, ge=1)
+    """Stop after so many looks without a new best; the best weights are kept in any case."""
+    gradient_clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the whole gradient."""
+    precision: Literal["32", "bf16", "16", "64"] = "32"
+    instance_norm: Literal["revin", "mean", "last", "none"] = "revin"
+    """What is taken off each window's channels and put back on the forecast: mean and standard deviation
+    (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""
+    channel_mode: Literal["independent", "mixing"] = "independent"
+    """independent: one channel in, one out, weights shared; mixing: all channels in, all out."""
