@@ -223,17 +223,21 @@ def list_datasets(data_dir: DataDirs = []) -> None:  # noqa: B006
 
     Example: `tsbench datasets list --data-dir ~/data`
     """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from tsbench.data.cards import list_cards, load_card
     from tsbench.data.files import find
 
-    table = Table("name", "title", "freq", "season", "licence", "here")
+    table = Table(box=SIMPLE_HEAD, expand=True)
+    for header in ("name", "freq", "season", "here", "licence"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("title", no_wrap=True, ratio=1)
     for card in map(load_card, list_cards()):
         here = card.synthetic is not None or find(card, data_dir) is not None
         table.add_row(
-            card.name, card.title, card.freq or "", str(card.seasonality or ""), card.license, "yes" if here else "no"
+            card.name, card.freq or "", str(card.seasonality or ""), "yes" if here else "no", card.license, card.title
         )
     Console().print(table)
 
@@ -321,7 +325,7 @@ def _matrix(
         target,
         horizons=_integers(",".join(horizon), "--horizon", 1),
         context_lengths=_integers(",".join(context_length), "--context-length", 1),
-        models=[name for name in models.split(",") if name],
+        models=[name.strip() for name in models.split(",") if name.strip()],
         seeds=_integers(seeds, "--seeds", 0),
         settings=chosen,
         data_dirs=data_dir,
@@ -336,12 +340,16 @@ def _parse_settings(texts: list[str], option: str) -> dict[str, Any]:
     return dict(parse_setting(text, option) for text in texts)
 
 
+_LARGEST = 2**32 - 1
+"""The largest seed that torch and numpy both take."""
+
+
 def _integers(text: str, option: str, smallest: int) -> list[int]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     for part in parts:
-        if not part.isdecimal() or int(part) < smallest:
+        if not part.isdecimal() or len(part) > 10 or not smallest <= int(part) <= _LARGEST:
             raise ConfigError(
-                f"{option} {part}: write whole numbers from {smallest} on, such as {option} {smallest + 23}"
+                f"{option} {part}: write whole numbers from {smallest} to {_LARGEST}, such as {option} {smallest + 23}"
             )
     return [int(part) for part in parts]
 

@@ -12,7 +12,7 @@ traceback and exits with 2; any other exception is a bug and shows one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -40,27 +40,34 @@ class Diverged(TsbenchError):  # noqa: N818  (what happened, not a mistake)
     """Training left the finite numbers."""
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def nearest(name: object, allowed: Iterable[str]) -> str:
     """A sentence that offers the nearest allowed names, then the whole list if it is short."""
     allowed = sorted(allowed)
-    close = get_close_matches(name.lower(), allowed, n=2, cutoff=0.6)
+    close = get_close_matches(str(name).lower(), allowed, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
     shown = ", ".join(allowed[:40]) + (", ..." if len(allowed) > 40 else "")
     return f"{hint}allowed: {shown}"
 
 
-def unknown(what: str, name: str, allowed: Iterable[str], where: str) -> ConfigError:
+def unknown(what: str, name: object, allowed: Iterable[str], where: str) -> ConfigError:
     """The error for a name that nobody knows."""
     return ConfigError(f"{where}: unknown {what} {name!r}; {nearest(name, allowed)}")
 
 
-def from_validation(error: ValidationError, where: str, allowed: Iterable[str] = ()) -> ConfigError:
-    """Pydantic's findings in this project's grammar: one line a finding, with the path of the key."""
+def from_validation(
+    error: ValidationError, where: str, allowed: Iterable[str] = (), inner: Mapping[str, Iterable[str]] | None = None
+) -> ConfigError:
+    """Pydantic's findings in this project's grammar: one line a finding, with the path of the key.
+
+    allowed: the keys that exist. inner: those of a table within, by the table's name.
+    """
     lines = []
     for finding in error.errors():
-        key = ".".join(str(part) for part in finding["loc"])
+        path = finding["loc"]
+        key = ".".join(str(part) for part in path)
         if finding["type"] == "extra_forbidden":
-            lines.append(f"{where}: unknown key {key!r}; {nearest(str(finding['loc'][-1]), allowed)}")
+            keys = allowed if len(path) == 1 else (inner or {}).get(str(path[0]), ())
+            lines.append(f"{where}: unknown key {key!r}; {nearest(path[-1], keys)}")
         elif finding["type"] == "missing":
             lines.append(f"{where}: key {key!r} is missing")
         elif finding["type"] == "value_error":  # written by our own validators: already a sentence

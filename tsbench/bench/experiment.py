@@ -165,6 +165,7 @@ def make_plan(
     where = f"experiment {name!r}"
     rows = [row for section in _with_opponents(experiment.models).items() for row in _rows(*section, experiment, where)]
     panels = {dataset: load(dataset) for dataset in experiment.datasets}
+    _refuse_namesakes(panels, where)
     notes, runs = [], []
     for panel in panels.values():
         for horizon in experiment.horizons:
@@ -204,6 +205,15 @@ def make_plan(
         runs=runs,
     )
     return plan, {panel.name: panel for panel in panels.values()}
+
+
+def _refuse_namesakes(panels: Mapping[str, Panel], where: str) -> None:
+    """Records and tables know a panel by its name alone."""
+    first: dict[str, str] = {}
+    for dataset, panel in panels.items():
+        other = first.setdefault(panel.name, dataset)
+        if other != dataset:
+            raise ConfigError(f"{where}: datasets {other!r} and {dataset!r} have one name, {panel.name!r}; rename a file")
 
 
 def default_context_length(panel: Panel, horizon: int) -> int:

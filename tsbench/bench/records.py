@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -188,16 +189,19 @@ class RecordStore:
         return self.path(key).is_file()
 
     def write(self, record: Record, arrays: dict[str, np.ndarray] | None = None) -> None:
-        """Keep a record for good: when this returns, it survives a kill and a power cut."""
+        """Keep a record for good: when this returns, it survives a kill."""
+        beside = self.path(record.key).with_suffix(".npz")
         if arrays:
             import numpy as np
 
             def save(file: BinaryIO) -> None:
                 np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-            write_durably(self.path(record.key).with_suffix(".npz"), save)
+            write_durably(beside, save)
         text = record.model_dump_json(indent=1).encode()
         write_durably(self.path(record.key), lambda file: file.write(text))
+        if not arrays:  # those of an earlier record under this key
+            beside.unlink(missing_ok=True)
 
     def read(self, key: str) -> Record:
         path = self.path(key)
@@ -228,22 +232,19 @@ class RecordStore:
 
 def write_durably(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a whole file or none: temporary name in the same folder, flush to the disk, rename."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise MachineError(
-            f"{path.parent}: cannot write there ({error.strerror}); choose a folder with --output DIR"
-        ) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)
+    except OSError as error:
+        raise MachineError(f"{path}: cannot be written ({error.strerror}); choose a folder with --output DIR") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 class PlannedRun(_Value):

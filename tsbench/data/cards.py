@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tsbench.data.splits import SplitByFractions, SplitRule
+from tsbench.data.splits import SPLIT_KEYS, SplitByFractions, SplitRule
 from tsbench.errors import ConfigError, from_validation, unknown
 from tsbench.resources import resource_dir
 
@@ -26,9 +26,9 @@ class DatasetCard(BaseModel):
     attribution: str = ""
     """The line that the licence wants shown; printed in every report."""
     citation: str = ""
-    file: str | None = None
-    """Name of the file, looked for in the data folders and the cache; `.gz` may follow."""
-    urls: tuple[str, ...] = ()
+    file: str | None = Field(None, pattern=r"^[^/\\]+$")
+    """Name of the file without folders, looked for in the data folders and the cache; `.gz` may follow."""
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+/.+")], ...] = ()
     """Addresses of the file, tried in this order."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Of the unpacked bytes, with LF line ends."""
@@ -65,10 +65,10 @@ def read_card(path: Path) -> DatasetCard:
     """A card from a TOML file. Raises ConfigError with the file and the key."""
     try:
         return DatasetCard.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise from_validation(error, str(path), DatasetCard.model_fields) from error
+        raise from_validation(error, str(path), DatasetCard.model_fields, {"split": SPLIT_KEYS}) from error
 
 
 def list_cards() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 from tsbench.data.cards import DatasetCard, list_cards, load_card, read_card
@@ -11,7 +12,7 @@ from tsbench.data.files import fetch, read_verified
 from tsbench.data.panel import About, Panel
 from tsbench.data.readers import panel_from_table, parse_csv, read_panel
 from tsbench.data.synthetic import synthetic_panel
-from tsbench.errors import DataError, unknown
+from tsbench.errors import ConfigError, DataError, unknown
 
 
 def load_dataset(name: str, *, data_dirs: Sequence[str | Path] = ()) -> Panel:
@@ -47,10 +48,15 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
     """The panel that a card describes."""
     about = About(card.title, card.source, card.license, card.attribution, card.units)
     if card.synthetic is not None:
+        where = f"card {card.name!r}, [synthetic]"
+        known = signature(synthetic_panel).parameters.keys() - {"split"}
+        for key in card.synthetic:
+            if key not in known:
+                raise unknown("key", key, known, where)
         try:
             panel = synthetic_panel(**card.synthetic, split=card.split)  # type: ignore[arg-type]
-        except TypeError as error:
-            raise DataError(f"card {card.name!r}, [synthetic]: {error}") from error
+        except (ConfigError, TypeError) as error:
+            raise ConfigError(f"{where}: {error}") from error
         return replace(panel, name=card.name, about=about, notes=card.defects)
     path = fetch(card, data_dirs)
     return panel_from_table(

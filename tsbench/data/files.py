@@ -27,8 +27,10 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(
             f"{path}: no such file; check the path, or see `tsbench datasets list` for known ones"
         ) from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder; name a file in it") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if data[:2] != b"\x1f\x8b":
         return data
     try:
@@ -78,17 +80,23 @@ def fetch(card: DatasetCard, data_dirs: Sequence[Path] = ()) -> Path:
         raise MachineError(f"{card.name}: {card.file} was not found and the card has no address; {remedy}")
     logger = pooch.get_logger()
     logger.setLevel("WARNING")
-    problem: Exception | None = None
+    problem = ""
     for url in card.urls:
         try:
             return Path(pooch.retrieve(url, f"sha256:{card.sha256}", fname=card.file, path=cache_dir()))
+        except requests.HTTPError as error:
+            problem = str(error)
+        except requests.RequestException as error:
+            problem = f"{type(error).__name__}: no network?"
+        except OSError as error:
+            raise MachineError(
+                f"{cache_dir()}: cannot write there ({error.strerror}); name another folder in {CACHE_VARIABLE}"
+            ) from error
         except ValueError as error:  # pooch's word for a wrong checksum; nothing is left in the cache
             raise DataError(f"{card.name}: {url} gave a file with another sha256 than the card's; {remedy}") from error
-        except (requests.RequestException, OSError) as error:
-            problem = error
     raise MachineError(
-        f"{card.name}: {card.file} is not here and could not be downloaded from {', '.join(card.urls)} "
-        f"({type(problem).__name__}: no network?); {remedy}"
+        f"{card.name}: {card.file} is not here and could not be downloaded from {', '.join(card.urls)} ({problem}); "
+        f"{remedy}"
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 
@@ -54,6 +55,8 @@ class Panel:
             object.__setattr__(self, "offsets", np.array([0, len(self.values)], dtype=np.int64))
         if self.values.dtype != np.float32 or not self.values.flags.c_contiguous or self.values.ndim != 2:
             raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
+        if not isinstance(self.seasonality, Integral) or self.seasonality < 1:
+            raise DataError(f"{self.name}: seasonality = {self.seasonality}: give a whole number of rows, 1 for none")
         object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name))
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -57,8 +57,13 @@ class SplitByDates(_Rule):
     end: datetime | date | None = None
 
     def borders(self, timestamps: np.ndarray) -> tuple[int, int, int]:
+        # Nanoseconds end in 2262; microseconds reach any date that can be written.
+        clock = timestamps.astype("datetime64[us]")
+
         def row(moment: datetime | date) -> int:
-            return int(np.searchsorted(timestamps, np.datetime64(moment, "ns")))
+            if isinstance(moment, datetime) and moment.tzinfo:
+                moment = moment.astimezone(UTC).replace(tzinfo=None)  # as the readers do with timestamps
+            return int(np.searchsorted(clock, np.datetime64(moment, "us")))
 
         return row(self.validation), row(self.test), row(self.end) if self.end else len(timestamps)
 
@@ -68,6 +73,8 @@ class SplitByDates(_Rule):
 
 SplitRule = Annotated[SplitByCounts | SplitByFractions | SplitByDates, Field(discriminator="by")]
 
+SPLIT_KEYS = {key for rule in (SplitByCounts, SplitByFractions, SplitByDates) for key in rule.model_fields}
+
 
 def cut(rule: SplitRule, timestamps: np.ndarray, offsets: np.ndarray, where: str) -> dict[str, np.ndarray]:
     """The rows of each part, `[items, 2]` (first row, row after the last) in the panel's own numbering.
@@ -75,7 +82,7 @@ def cut(rule: SplitRule, timestamps: np.ndarray, offsets: np.ndarray, where: str
     Raises DataError when a part of an item would be empty or lie outside it.
     """
     bounds = {part: np.empty((len(offsets) - 1, 2), dtype=np.int64) for part in PARTS}
-    for item, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for item, (start, stop) in enumerate(pairwise(offsets)):
         edges = (0, *rule.borders(timestamps[start:stop]))
         if not all(low < high for low, high in pairwise(edges)) or edges[-1] > stop - start:
             raise DataError(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
 
 from tsbench.data.panel import About, Panel
 from tsbench.data.splits import SplitByFractions, SplitRule
+from tsbench.errors import ConfigError
+
+_MOST_ROWS = 2_000_000
+"""Hours from 2024 to 2252; ten years later the nanosecond clock ends."""
 
 
 def synthetic_panel(
@@ -25,7 +31,18 @@ def synthetic_panel(
     Channel c is `10 c + sin(2 pi t / seasonality + phase) + 0.5 sin(2 pi t / long_period + phase) + trend t + noise e`
     with phases from the seed and standard normal e: `noise` squared is the smallest mean squared error a forecaster can
     have.
+
+    Raises ConfigError for a value that no series can have.
     """
+    sizes = {"num_rows": num_rows, "num_channels": num_channels, "seasonality": seasonality, "long_period": long_period}
+    for key, size in sizes.items():
+        if not isinstance(size, Integral) or not 1 <= size <= _MOST_ROWS:
+            raise ConfigError(f"{key} = {size}: give a whole number from 1 to {_MOST_ROWS:,}")
+    for key, value in (("noise", noise), ("trend", trend)):
+        if not np.isfinite(value):
+            raise ConfigError(f"{key} = {value}: give a finite number")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise ConfigError(f"seed = {seed}: give a whole number from 0 on")
     rng = np.random.default_rng(seed)
     time = np.arange(num_rows)[:, None]
     phases = rng.uniform(0, 2 * np.pi, size=(2, num_channels))

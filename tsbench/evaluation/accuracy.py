@@ -12,6 +12,7 @@ from torch import Tensor
 from tsbench.data.panel import Part
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
+from tsbench.errors import Diverged
 from tsbench.training.forecaster import Forecaster
 
 EVALUATION_BATCH_SIZE = 256
@@ -33,7 +34,10 @@ class ErrorTotals:
 def evaluate(
     forecaster: Forecaster, windows: Windows, scaler: Scaler, *, batch_size: int = EVALUATION_BATCH_SIZE
 ) -> ErrorTotals:
-    """Score every window once. The totals do not depend on the batch size but for rounding."""
+    """Score every window once. The totals do not depend on the batch size but for rounding.
+
+    Raises Diverged when a forecast is not a finite number.
+    """
     device = windows.starts_N.device
     sums_KHC = torch.zeros(3, windows.horizon, windows.channels, dtype=torch.float64, device=device)
     mean_C, std_C = (torch.from_numpy(part).to(device) for part in (scaler.mean, scaler.std))
@@ -43,6 +47,8 @@ def evaluate(
         sums_KHC[0] += error_BHC.square().sum(0)
         sums_KHC[1] += error_BHC.abs().sum(0)
         sums_KHC[2] += _symmetric(target_BHC * std_C + mean_C, forecast_BHC * std_C + mean_C).sum(0)
+    if not sums_KHC.isfinite().all():
+        raise Diverged("forecasts of the test part left the finite numbers; try a smaller learning_rate")
     squared_HC, absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
     return ErrorTotals(squared_HC, absolute_HC, symmetric_HC, len(windows))
 

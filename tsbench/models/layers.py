@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsbench.data.windows import WindowShape
+from tsbench.errors import ConfigError
 
 
 def default_segment_length(shape: WindowShape, min_segments: int = 4) -> int:
@@ -25,7 +26,11 @@ class Segments(nn.Module):
 
     def __init__(self, shape: WindowShape, length: int | None, min_segments: int = 4) -> None:
         super().__init__()
-        self.length = min(length or default_segment_length(shape, min_segments), shape.context_length)
+        if length is None:
+            length = default_segment_length(shape, min_segments)
+        if length < 1:
+            raise ConfigError(f"segment_length = {length}: allowed are whole numbers from 1 to the context length")
+        self.length = min(length, shape.context_length)
         self.count = math.ceil(shape.context_length / self.length)
         self.padding = self.count * self.length - shape.context_length
         self.width = self.length * shape.channels_in

@@ -7,6 +7,7 @@ That leaves loops, callbacks, precision and devices to Lightning, at a cost that
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,12 +32,14 @@ VALIDATION_BATCH_SIZE = 256
 _PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
 
 
-@dataclass(frozen=True)
 class Chunk:
-    """Some optimizer steps: the windows of each step's batch."""
+    """Some optimizer steps: the windows of each step's batch.
 
-    windows: Windows
-    picks_KB: Tensor
+    No dataclass: Lightning looks into those for tensors to convert, and refuses frozen ones, in double precision.
+    """
+
+    def __init__(self, windows: Windows, picks_KB: Tensor) -> None:
+        self.windows, self.picks_KB = windows, picks_KB
 
     def to(self, device: torch.device, **_: Any) -> Chunk:
         return Chunk(self.windows, self.picks_KB.to(device))
@@ -45,11 +48,11 @@ class Chunk:
         return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
 
 
-@dataclass(frozen=True)
 class WholePart:
-    """All windows of a part: a data loader whose one batch is itself."""
+    """All windows of a part: a data loader whose one batch is itself. No dataclass, see `Chunk`."""
 
-    windows: Windows
+    def __init__(self, windows: Windows) -> None:
+        self.windows = windows
 
     def __iter__(self) -> Iterator[WholePart]:
         yield self
@@ -132,7 +135,12 @@ def train(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
+        interrupt_handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
+        except SystemExit as error:  # what Lightning makes of Ctrl-C, after which it ignores the signal
+            signal.signal(signal.SIGINT, interrupt_handler)
+            raise KeyboardInterrupt from error
     return training
 
 

@@ -67,6 +67,8 @@ class Forecaster(pl.LightningModule):
         self.model: nn.Module | None = None
         self.scaler: Scaler | None = None
         self.training_log = Training()
+        self._train_loss = torch.zeros((), dtype=torch.float64)
+        self._steps_since_look = 0
 
     # The model
 
@@ -75,6 +77,8 @@ class Forecaster(pl.LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.model = self.spec.build(self._shape(), self.arguments)
+        if self.recipe.precision == "64":
+            self.double()
         return self
 
     def configure_model(self) -> None:
@@ -153,7 +157,8 @@ class Forecaster(pl.LightningModule):
     def _num_steps(self) -> int:
         """Where the schedule ends: with the recipe's budget, or with what a Trainer of the user's own will do."""
         steps = self.trainer.estimated_stepping_batches
-        return int(steps) if np.isfinite(steps) else self.recipe.max_steps
+        # Of a loader without a length Lightning says -1 or infinity.
+        return int(steps) if 0 < steps < np.inf else self.recipe.max_steps
 
     def on_train_start(self) -> None:
         self._train_loss = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -200,14 +205,16 @@ class Forecaster(pl.LightningModule):
             self._val_count += target_BHC.numel()
 
     def on_validation_epoch_end(self) -> None:
-        train_loss = float(self._train_loss) / max(self._steps_since_look, 1)
-        val_loss = float(self._val_loss) / self._val_count
-        if not (np.isfinite(train_loss) and np.isfinite(val_loss)):
+        losses = {"val_loss": float(self._val_loss) / self._val_count}
+        if self._steps_since_look:  # none in a Trainer's sanity check, which comes before the training
+            losses["train_loss"] = float(self._train_loss) / self._steps_since_look
+        if not np.isfinite(list(losses.values())).all():
+            shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
             raise Diverged(
-                f"loss left the finite numbers before step {self.trainer.global_step} "
-                f"(training {train_loss:.3g}, validation {val_loss:.3g}); try a smaller learning_rate"
+                f"loss left the finite numbers before step {self.trainer.global_step} ({shown}); "
+                "try a smaller learning_rate"
             )
-        self.log_dict({"train_loss": train_loss, "val_loss": val_loss})
+        self.log_dict(losses)
         self._train_loss.zero_()
         self._steps_since_look = 0
 

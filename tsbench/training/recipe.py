@@ -16,7 +16,7 @@ class Recipe(BaseModel):
     """Computed on the scaled values, after instance normalisation is undone; huber has delta 1."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """sgd has Nesterov momentum 0.9."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
     """cosine falls from learning_rate to zero over max_steps."""
     weight_decay: float = Field(0.01, ge=0)

@@ -1,0 +1,44 @@
+"""What all tests share: small panels, real files where they are, and a quiet machine for torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tsbench.data.panel import Panel
+from tsbench.data.synthetic import synthetic_panel
+
+ROOT = Path(__file__).parent.parent
+
+SHARED_DATA = Path(os.environ.get("TSBENCH_TEST_DATA", ROOT.parent / "shared" / "data"))
+"""Real files that the project may not carry; tests that need them are skipped where they are missing."""
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's data folders or cache."""
+    monkeypatch.delenv("TSBENCH_DATA", raising=False)
+    monkeypatch.setenv("TSBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests run side by side; more threads than cores would only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data files are not at {SHARED_DATA}; set TSBENCH_TEST_DATA to their folder")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def small_panel() -> Panel:
+    """Two hourly channels of 400 rows with a daily season: enough for a context of 24 and a horizon of 6."""
+    return synthetic_panel(num_rows=400, num_channels=2, seed=3)

@@ -1,0 +1,166 @@
+"""The files of a report: complete, consistent, harmless, the same every time."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_up import DATA, REALISTIC, Write, write_experiment
+
+from tsbench.bench.records import load_records
+from tsbench.report.build import build, escape_markdown
+from tsbench.report.page import COLUMNS
+
+EVIL = "<script>alert(1)</script>|$x_1$"
+
+
+class Page(HTMLParser):
+    """What a browser would make of it: tags with attributes, and rows of the leaderboards."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def attributes(self, name: str) -> Iterator[str]:
+        return (value for _, attributes in self.tags if (value := attributes.get(name)) is not None)
+
+
+@pytest.fixture(scope="module")
+def realistic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_experiment(tmp_path_factory.mktemp("realistic"), REALISTIC)
+    build(folder)
+    return folder
+
+
+def read(folder: Path, name: str = "report.html") -> str:
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def test_the_page_holds_the_unrounded_numbers_of_the_table(realistic: Path) -> None:
+    frame = pd.read_csv(realistic / "leaderboard.csv")
+    values = list(Page(read(realistic)).attributes("data-value"))
+    expected = [row[column.name] for _, row in frame.iterrows() for column in COLUMNS]
+    assert [float(value) if value else None for value in values] == [None if pd.isna(v) else v for v in expected]
+
+
+def test_csv_markdown_page_and_records_agree(realistic: Path) -> None:
+    means = load_records(realistic).query("status == 'ok'").groupby("label")["mse_scaled"].mean()
+    frame = pd.read_csv(realistic / "leaderboard.csv").set_index("label")
+    markdown = read(realistic, "report.md")
+    for label, mean in means.items():
+        assert frame.loc[label, "mse_scaled"] == pytest.approx(mean)
+        shown = re.search(rf"\| {label}(?: \(.*?\))? \| ([\d.]+)", markdown)
+        assert shown is not None
+        assert float(shown[1]) == pytest.approx(mean, abs=6e-5)
+        assert shown[1] in read(realistic)
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_failures_and_missing_runs_are_shown_with_their_reasons(realistic: Path, name: str) -> None:
+    text = read(realistic, name)
+    assert "the training loss became NaN at step 130" in text
+    assert "head_size 7 does not divide 64" in text
+    assert "2 of 36 planned runs failed." in text
+    assert "1 of 36 planned runs has no record yet" in text
+    assert "cnn on streets, 48 → 24 steps, seed 2" in text
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_the_conditions_are_complete(realistic: Path, name: str) -> None:
+    text = read(realistic, name)
+    for words in (DATA.title, DATA.attribution, DATA.license, "4,000 rows", "9a9a9a9a", "f00d" * 4, "Example CPU 3000"):
+        assert words in text
+    for words in ("tsbench run streets --seeds 0,1,2", "learning_rate 0.0005 instead", "Protocol 1", "2.13.0"):
+        assert words in text
+
+
+def test_every_picture_is_in_the_page_and_beside_the_markdown(realistic: Path) -> None:
+    pictures = re.findall(r"\]\((figures/\S+\.svg)\)", read(realistic, "report.md"))
+    assert len(pictures) == 4
+    assert all((realistic / picture).is_file() for picture in pictures)
+    assert sum(tag == "svg" for tag, _ in Page(read(realistic)).tags) == 4
+
+
+def test_no_two_elements_of_the_page_share_an_id(realistic: Path) -> None:
+    ids = list(Page(read(realistic)).attributes("id"))
+    assert len(ids) == len(set(ids))
+
+
+def test_nothing_is_loaded_from_outside_the_file(realistic: Path) -> None:
+    page = Page(read(realistic))
+    loading = [
+        value
+        for tag, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "srcset", "data", "poster", "xlink:href") or (name == "href" and tag != "a")
+    ]
+    assert all(value is not None and value.startswith("#") for value in loading)
+    assert "url(http" not in read(realistic)
+    assert "@import" not in read(realistic)
+
+
+def test_hostile_names_stay_text(write: Write) -> None:
+    folder = write({EVIL: [0.3, 0.31], "seasonal_naive": [0.5, 0.5]}, datasets=[EVIL])
+    page = Page(build(folder).read_text(encoding="utf-8"))
+    assert sum(tag == "script" for tag, _ in page.tags) == 1  # our own
+    for name in ("report.md", "figures/accuracy-throughput.svg"):
+        assert "<script" not in read(folder, name)
+    assert EVIL in "".join(pd.read_csv(folder / "leaderboard.csv")["label"])
+
+
+def test_a_pipe_or_a_line_break_does_not_end_a_markdown_cell() -> None:
+    assert escape_markdown("a|b\nc") == "a\\|b c"
+    assert escape_markdown("seasonal_naive") == "seasonal_naive"
+    assert escape_markdown("<b>*x*</b>") == "&lt;b&gt;\\*x\\*&lt;/b&gt;"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "datasets"),
+    [
+        ({"gru": [0.3]}, ["streets"]),
+        ({"gru": [0.3], "linear": [0.3]}, ["a", "b", "c"]),
+        ({"gru": ["failed: x", None]}, ["streets"]),
+        ({"gru": [None]}, ["streets"]),
+    ],
+    ids=["one model, one seed", "three tasks", "failures only", "nothing yet"],
+)
+def test_building_twice_gives_the_same_bytes(write: Write, outcomes: dict, datasets: list[str]) -> None:
+    folder = write(outcomes, datasets=datasets)
+
+    def files() -> dict[str, bytes]:
+        build(folder)
+        return {
+            str(path): path.read_bytes()
+            for path in folder.glob("**/*")
+            if path.suffix in (".html", ".md", ".csv", ".svg")
+        }
+
+    assert files() == files()
+
+
+def test_building_again_changes_no_byte_of_a_large_report(realistic: Path) -> None:
+    before = read(realistic), read(realistic, "report.md"), read(realistic, "figures/forecasts.svg")
+    build(realistic)
+    assert (read(realistic), read(realistic, "report.md"), read(realistic, "figures/forecasts.svg")) == before
+
+
+def test_the_report_is_light(realistic: Path) -> None:
+    assert (realistic / "report.html").stat().st_size < 500_000
+
+
+def test_the_report_loads_without_torch() -> None:
+    code = (
+        "import sys, tsbench.report.build, tsbench.report.terminal\n"
+        "sys.exit(bool({'torch', 'lightning'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,91 @@
+"""What stands in a leaderboard, in which order, and what may not stand in one."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, stdev
+
+import pytest
+from made_up import REALISTIC, Write
+
+from tsbench.bench.records import Record, load_records
+from tsbench.errors import ConfigError
+from tsbench.report.tables import across_tasks, leaderboard, read_results
+
+
+def test_a_row_holds_the_mean_and_the_spread_over_the_seeds_that_finished(write: Write) -> None:
+    folder = write({"gru": [0.30, 0.34], "seasonal_naive": [0.5, 0.5]})
+    row = leaderboard(read_results(folder)).iloc[0]
+    assert row["label"] == "gru"
+    assert row["mse_scaled"] == pytest.approx(0.32)
+    assert row["mse_scaled_std"] == pytest.approx(stdev([0.30, 0.34]))
+    assert row["skill"] == pytest.approx(1 - 0.32 / 0.5)
+
+
+def test_the_leaderboard_agrees_with_load_records(write: Write) -> None:
+    folder = write(REALISTIC)
+    frame = leaderboard(read_results(folder)).set_index("label")
+    means = load_records(folder).query("status == 'ok'").groupby("label")[["mse_scaled", "mase", "rmse"]].mean()
+    for label, row in means.iterrows():
+        assert frame.loc[label, list(row.index)].tolist() == pytest.approx(row.tolist())
+
+
+def test_models_with_failed_runs_are_ranked_below_those_without_and_those_without_a_result_last(write: Write) -> None:
+    folder = write({"tcn": ["failed: x"], "gru": [0.1, "diverged: y"], "mlp": [0.4, 0.4], "cnn": [0.3, None]})
+    frame = leaderboard(read_results(folder))
+    assert frame["label"].tolist() == ["cnn", "mlp", "gru", "tcn"]
+    assert frame["rank"].tolist() == [1, 2, 3, 4]
+
+
+def test_equal_errors_share_a_rank(write: Write) -> None:
+    frame = leaderboard(read_results(write({"naive": [0.4], "seasonal_naive": [0.4], "gru": [0.5]})))
+    assert frame["rank"].tolist() == [1, 1, 3]
+
+
+def test_a_failed_model_has_blanks_and_its_reason(write: Write) -> None:
+    frame = leaderboard(read_results(write({"gru": [0.3], "tcn": ["out_of_memory: 9 GiB asked, 8 there"]})))
+    row = frame.iloc[1]
+    assert math.isnan(row["mse_scaled"])
+    assert math.isnan(row["predict_windows_per_second"])
+    assert row["status"] == "0 of 1 ok, 1 out of memory"
+    assert row["reason"] == "9 GiB asked, 8 there"
+
+
+def test_skill_is_blank_with_a_reason_where_seasonal_naive_has_no_result(write: Write) -> None:
+    results = read_results(write({"gru": [0.3], "seasonal_naive": ["failed: x"]}))
+    assert leaderboard(results)["skill"].isna().all()
+    assert "seasonal_naive has no result" in results.tasks[0].no_skill_because
+
+
+def test_runs_scored_on_different_points_are_refused(write: Write) -> None:
+    def other_points(record: Record) -> Record:
+        if record.run.model != "gru" or record.metrics is None:
+            return record
+        return record.model_copy(update={"metrics": record.metrics.model_copy(update={"points_digest": "b0b0"})})
+
+    folder = write({"gru": [0.3], "linear": [0.4]}, edit=other_points)
+    with pytest.raises(
+        ConfigError, match=r"scored on different points \(linear on 9a9a9a9a but gru on b0b0\).*--force"
+    ):
+        read_results(folder)
+
+
+def test_records_of_another_protocol_are_refused(write: Write) -> None:
+    folder = write({"gru": [0.3]}, edit=lambda record: record.model_copy(update={"protocol": 0}))
+    with pytest.raises(ConfigError, match=r"made under protocol 0.*tsbench run"):
+        read_results(folder)
+
+
+def test_different_machines_are_allowed_and_named(write: Write) -> None:
+    def by_seed(record: Record) -> Record:
+        machine = record.machine.model_copy(update={"device_name": f"CPU {record.run.seed}"})
+        return record.model_copy(update={"machine": machine})
+
+    assert len(read_results(write({"gru": [0.3, 0.4]}, edit=by_seed)).machines) == 2
+
+
+def test_over_tasks_ranks_are_averaged_and_errors_taken_relative_to_seasonal_naive(write: Write) -> None:
+    folder = write({"seasonal_naive": [0.5], "gru": [0.4]}, datasets=["a", "b"])
+    row = across_tasks(read_results(folder)).iloc[0]
+    assert (row["label"], row["mean_rank"], row["wins"]) == ("gru", 1.0, 2)
+    assert row["relative_error"] == pytest.approx(math.exp(fmean([math.log(0.8)] * 2)))

@@ -1,0 +1,367 @@
+"""The pictures of a report, each as an inline SVG with a caption. None where there is nothing to draw.
+
+A label has one colour, dash and marker in every picture. Every colour has a contrast of at least 3 on light and on dark
+paper; names stand beside what they name, so that no reader depends on telling colours apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from tsbench.bench.records import Record, RecordStore
+from tsbench.report.labels import TEXT_HEIGHT, place_labels, spread, text_width
+from tsbench.report.svg import INK, house_style, to_svg
+from tsbench.report.tables import NAIVE, Entry, Results, TaskResults
+from tsbench.report.wording import listed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH = 10.5
+"""Inches of 72 points: what the page shows at full width."""
+NUM_WINDOWS = 4
+NUM_SHOWN_MODELS = 3
+
+_COLOURS = (
+    "#0f7fc4",
+    "#d55e00",
+    "#0a9370",
+    "#c2589b",
+    "#8763d0",
+    "#a97f0a",
+    "#d8435a",
+    "#558b2f",
+    "#1592a5",
+    "#a5602f",
+)
+_GREY = "#80858c"
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+
+
+@dataclass(frozen=True)
+class Pen:
+    """How a label is drawn."""
+
+    colour: str
+    dash: Any
+    marker: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    name: str
+    """Unique within a report, and a file name."""
+    caption: str
+    svg: str
+
+
+def choose_pens(results: Results) -> dict[str, Pen]:
+    """A pen for every label: grey for naive models, then the colours in the order of the plan, then dashed ones."""
+    models = {planned.label: planned.run.model for planned in results.plan.runs}
+    greys = cycle(Pen(_GREY, dash, marker) for dash, marker in zip(_DASHES[1:], "sDv", strict=True))
+    colours = cycle(
+        Pen(colour, dash, marker) for dash, marker in zip(_DASHES, "oP^X", strict=True) for colour in _COLOURS
+    )
+    return {label: next(greys if model in NAIVE else colours) for label, model in models.items()}
+
+
+def accuracy_against_throughput(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
+    """Test MSE against windows forecast per second; the front joins the models that no other beats in both."""
+    entries = [entry for entry in results.ranked if entry.cost("predict_windows_per_second")]
+    if not entries:
+        return None
+    rates = [entry.cost("predict_windows_per_second") or 0.0 for entry in entries]
+    errors = [entry.mse for entry in entries]
+    ceiling = _ceiling(errors)
+    with house_style():
+        figure, axes = _figure(4.9)
+        _rate_axis(axes, rates)
+        points = []
+        for entry, rate in zip(entries, rates, strict=True):
+            pen, beyond = pens[entry.label], entry.mse > ceiling
+            height, marker = (ceiling, "^") if beyond else (entry.mse, pen.marker)
+            bar = 0 if beyond else entry.spread or 0
+            axes.errorbar(rate, height, bar, fmt=marker, color=pen.colour, markersize=7, elinewidth=1.2)
+            points.append((f"{entry.label} ({entry.mse:.3g})" if beyond else entry.label, rate, height))
+        front = _pareto_front(rates, errors)
+        drawn = [index for index in front if errors[index] <= ceiling]
+        axes.plot([rates[i] for i in drawn], [errors[i] for i in drawn], color=INK, alpha=0.35, linewidth=1, zorder=0)
+        axes.set(
+            xlabel="windows forecast per second  (more is better →)", ylabel="test MSE, scaled  (lower is better ↓)"
+        )
+        axes.margins(y=0.12)
+        _label_points(figure, axes, points, [(rates[i], errors[i]) for i in drawn])
+        names = listed([entries[i].label for i in front])
+        caption = (
+            "Accuracy against throughput, best at the lower right. Bars: ± one standard deviation over seeds. "
+            f"The line is the Pareto front: no model is both faster and more accurate than {names}."
+        )
+        caption += _about_ceiling(
+            errors, ceiling, "Triangles at the upper edge stand for errors beyond it, given in brackets."
+        )
+        return _picture(figure, f"{prefix}accuracy-throughput", results, caption)
+
+
+def error_by_step(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
+    """Test MSE of each step ahead, mean over seeds."""
+    entries = [entry for entry in results.ranked if any(_by_step(record) for record in entry.finished)]
+    if not entries:
+        return None
+    curves = [np.mean([_by_step(record) for record in entry.finished], axis=0) for entry in entries]
+    steps = np.arange(1, len(curves[0]) + 1)
+    peaks = [float(curve.max()) for curve in curves]
+    ceiling = _ceiling(peaks)
+    with house_style():
+        figure, axes = _figure(max(4.4, 0.19 * len(entries) + 1))
+        for index, (entry, curve) in reversed(list(enumerate(zip(entries, curves, strict=True)))):
+            _draw_steps(axes, steps, curve, pens[entry.label], 2.4 if index == 0 else 1.3)
+        low = min(float(curve.min()) for curve in curves)
+        high = max(peak for peak in peaks if peak <= ceiling)
+        margin = 0.05 * (high - low) or 0.1 * high or 1.0
+        axes.set(xlim=(steps[0] - 0.02 * len(steps), steps[-1]), ylim=(low - margin, high + margin))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+        axes.set(xlabel="steps ahead", ylabel="test MSE, scaled  (lower is better ↓)")
+        _label_ends(
+            figure, axes, [(e.label, float(c[-1]), pens[e.label]) for e, c in zip(entries, curves, strict=True)]
+        )
+        caption = f"Error by step ahead, mean over seeds; {entries[0].label}, the leader, is drawn thick."
+        caption += _about_ceiling(peaks, ceiling, "Lines that leave the picture have larger errors than it shows.")
+        return _picture(figure, f"{prefix}error-by-step", results, caption)
+
+
+def forecasts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
+    """A few test windows: the truth and what the leaders and seasonal naive forecast, in original units."""
+    shown = results.ranked[:NUM_SHOWN_MODELS]
+    baseline = results.of_model("seasonal_naive")
+    shown += [baseline] if baseline and baseline not in shown else []
+    arrays = {entry.label: store.arrays(entry.finished[0].key) for entry in shown}
+    arrays = {label: found for label, found in arrays.items() if found}
+    if not arrays:
+        return None
+    first = next(iter(arrays.values()))
+    arrays = {label: a for label, a in arrays.items() if np.array_equal(a["target_start"], first["target_start"])}
+    data = shown[0].finished[0].data
+    picks = np.unique(np.linspace(0, len(first["target"]) - 1, NUM_WINDOWS).round().astype(int))
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 2.5 * math.ceil(len(picks) / 2) + 0.4), dpi=72, layout="constrained")
+        grid = np.atleast_1d(figure.subplots(math.ceil(len(picks) / 2), min(2, len(picks)))).ravel()
+        for place, (axes, window) in enumerate(zip(grid, picks, strict=False)):
+            channel = place % len(data.channels)
+            _draw_window(axes, arrays, pens, window, channel)
+            start = str(first["target_start"][window].astype("datetime64[m]")).replace("T", " ")
+            axes.set_title(f"{_printable(data.channels[channel])}, from {start}")
+        for axes in grid[len(picks) :]:
+            axes.remove()
+        figure.supxlabel("steps from the first forecast", fontsize=10)
+        figure.supylabel(_printable(data.units) or "original units", fontsize=10)
+        handles = [Line2D([], [], color=INK, linewidth=1.8, label="truth")]
+        handles += [_handle(label, pens[label]) for label in arrays]
+        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
+        caption = (
+            f"Forecasts of {listed(list(arrays))} against the truth, first finished seed. Which windows: "
+            f"{len(picks)} evenly spaced over the kept windows of the test split, first and last included, with the "
+            "channels in turn. Nothing was picked by eye."
+        )
+        return _picture(figure, f"{prefix}forecasts", results, caption)
+
+
+def training_curves(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
+    """Training and validation loss against optimizer steps, one small panel per model, one line per seed."""
+    entries = [entry for entry in results.entries if any(record.curve for record in entry.records)]
+    if not entries:
+        return None
+    columns = min(
+        (4, 5, 3), key=lambda count: (-len(entries) % count, abs(count - 4))
+    )  # as few empty places as possible
+    columns = min(columns, len(entries))
+    rows = math.ceil(len(entries) / columns)
+    with house_style():
+        figure = Figure(figsize=(WIDTH, 1.75 * rows + 0.5), dpi=72, layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, entry in zip(grid, entries, strict=False):
+            _draw_curves(axes, entry, pens[entry.label])
+        for axes in grid[len(entries) :]:
+            axes.remove()
+        for axes in grid[max(0, len(entries) - columns) : len(entries)]:
+            axes.xaxis.set_tick_params(labelbottom=True)
+        grid[0].set_ylim(*_loss_limits(entries))
+        grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        figure.supxlabel("optimizer steps", fontsize=10)
+        figure.supylabel("loss", fontsize=10)
+        caption = (
+            "Training curves, one line per seed. Solid: validation loss, the dot marks the kept weights. Dotted: "
+            "training loss since the look before. All panels share their axes; the highest values may be cut off."
+        )
+        return _picture(figure, f"{prefix}training", results, caption)
+
+
+def _figure(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, height), dpi=72, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _picture(figure: Figure, name: str, results: TaskResults, caption: str) -> Picture:
+    return Picture(name, caption, to_svg(figure, name, _printable(f"{results.task}. {caption}")))
+
+
+def _printable(text: str) -> str:
+    """Without control characters, which no SVG may hold."""
+    return "".join(character for character in text if character.isprintable())
+
+
+def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
+    """Logarithmic, with room at both ends, and at least a decade."""
+    low, high = math.log10(min(rates)), math.log10(max(rates))
+    margin = max(0.07 * (high - low), (1 - (high - low)) / 2)
+    axes.set(xscale="log", xlim=(10 ** (low - margin), 10 ** (high + margin)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high - low > 3 else (1.0, 2.0, 5.0), numticks=20))
+    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _tick(value: float, _: Any) -> str:
+    """Round values on axes: 20k, not 20.0k."""
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= max(size, 1e4):
+            return f"{value / size:g}{prefix}"
+    return f"{value:,g}".replace("-", "−")
+
+
+def _ceiling(values: Sequence[float]) -> float:
+    """Where to cut an axis so that a few hopeless models do not flatten the differences between the others."""
+    low, middle, high = min(values), float(np.median(values)), max(values)
+    limit = middle + 8 * max(middle - low, 0.1 * middle)
+    return high if high <= limit else max(value for value in values if value <= limit)
+
+
+def _about_ceiling(values: Sequence[float], ceiling: float, words: str) -> str:
+    return f" {words}" if max(values) > ceiling else ""
+
+
+def _draw_steps(axes: Axes, x: Any, y: Any, pen: Pen, width: float) -> None:
+    """A line; a point where there is a single step."""
+    marker = pen.marker if len(x) == 1 else "none"
+    axes.plot(x, y, marker=marker, linestyle=pen.dash, color=pen.colour, linewidth=width, clip_on=len(x) > 1)
+
+
+def _pareto_front(rates: Sequence[float], errors: Sequence[float]) -> list[int]:
+    """Indices of the points that no other is both faster and more accurate than, from fast to slow."""
+    front: list[int] = []
+    for index in sorted(range(len(rates)), key=lambda i: (-rates[i], errors[i])):
+        if not front or errors[index] < errors[front[-1]]:
+            front.append(index)
+    return front
+
+
+def _label_points(
+    figure: Figure, axes: Axes, points: list[tuple[str, float, float]], line: list[tuple[float, float]]
+) -> None:
+    figure.draw_without_rendering()  # so that the layout is known
+    places = [tuple(axes.transData.transform((x, y))) for _, x, y in points]
+    corners_of_line = [tuple(axes.transData.transform(corner)) for corner in line]
+    area = axes.get_window_extent()
+    names = [_printable(name) for name, _, _ in points]
+    corners = place_labels(places, names, (area.x0, area.y0, area.x1, area.y1), corners_of_line)
+    for (name, x, y), place, corner in zip(points, places, corners, strict=True):
+        offset = corner[0] - place[0], corner[1] - place[1]
+        nearest = min(max(place[0], corner[0]), corner[0] + text_width(name)), corner[1] + TEXT_HEIGHT / 2
+        far = math.dist(place, nearest) > 14
+        axes.annotate(
+            _printable(name),
+            (x, y),
+            offset,
+            textcoords="offset points",
+            va="bottom",
+            fontsize=10,
+            annotation_clip=False,
+        )
+        if far:
+            end = axes.transData.inverted().transform(nearest)
+            axes.plot(
+                [x, end[0]], [y, end[1]], color=INK, alpha=0.3, linewidth=0.6, zorder=0, scalex=False, scaley=False
+            )
+
+
+def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]]) -> None:
+    """Names at the right ends of lines, moved apart, each tied to its line by a stroke of the same colour."""
+    layout = figure.get_layout_engine()
+    assert isinstance(layout, ConstrainedLayoutEngine)
+    room = max(text_width(name) for name, _, _ in lines) + 20
+    layout.set(rect=(0, 0, 1 - room / (72 * WIDTH), 1))
+    figure.draw_without_rendering()
+    area = axes.get_window_extent()
+    right, top = axes.get_xlim()[1], axes.get_ylim()[1]
+    ends = [min(end, top) for _, end, _ in lines]
+    heights = [float(axes.transData.transform((right, end))[1]) for end in ends]
+    places = spread(heights, TEXT_HEIGHT + 1, area.y0 - 12, area.y1 - 4)
+    for (name, _, pen), end, height, place in zip(lines, ends, heights, places, strict=True):
+        text = axes.annotate(
+            _printable(name),
+            (right, end),
+            (20, place - height),
+            textcoords="offset points",
+            va="center",
+            fontsize=10,
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": pen.colour, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
+        )
+        text.set_in_layout(False)
+
+
+def _handle(label: str, pen: Pen) -> Line2D:
+    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=" " + _printable(label))
+
+
+def _by_step(record: Record) -> list[float]:
+    return record.metrics.by_step.get("mse_scaled", []) if record.metrics else []
+
+
+def _draw_window(axes: Axes, arrays: dict[str, Any], pens: dict[str, Pen], window: int, channel: int) -> None:
+    first = next(iter(arrays.values()))
+    target = first["target"][window, :, channel]
+    context = first["context"][window, -2 * len(target) :, channel]
+    steps = np.arange(1, len(target) + 1)
+    axes.axvline(0.5, color=INK, linewidth=0.6, alpha=0.4)
+    axes.plot(np.arange(1 - len(context), len(target) + 1), np.concatenate([context, target]), color=INK, linewidth=1.6)
+    for label, found in arrays.items():
+        _draw_steps(axes, steps, found["forecast"][window, :, channel], pens[label], 1.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.margins(x=0.01)
+
+
+def _draw_curves(axes: Axes, entry: Entry, pen: Pen) -> None:
+    for record in entry.records:
+        steps = [point.step for point in record.curve]
+        losses = [point.val_loss for point in record.curve]
+        axes.plot(steps, [point.train_loss for point in record.curve], color=pen.colour, linestyle=":", linewidth=1)
+        axes.plot(steps, losses, color=pen.colour, linewidth=1.3)
+        if record.cost and record.cost.best_step in steps:
+            axes.plot(
+                record.cost.best_step, losses[steps.index(record.cost.best_step)], "o", color=pen.colour, markersize=4
+            )
+    axes.set_title(
+        _printable(entry.label) + ("" if not entry.failed else f"  ({len(entry.failed)} failed)"), fontsize=10
+    )
+
+
+def _loss_limits(entries: list[Entry]) -> tuple[float, float]:
+    """Room for all but the first look at the slowest starters, so that one high start does not flatten the rest."""
+    points = [point for entry in entries for record in entry.records for point in record.curve]
+    losses = [loss for point in points for loss in (point.train_loss, point.val_loss) if math.isfinite(loss)]
+    if not losses:
+        return 0.0, 1.0
+    low, high = min(losses), float(np.quantile(losses, 0.97))
+    margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
+    return low - margin, high + margin

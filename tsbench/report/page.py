@@ -1,0 +1,296 @@
+"""What the templates of a report are filled with: cells, conditions, failures. All of it plain values and strings."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from tsbench.bench.records import DataFacts, Record
+from tsbench.report.tables import Entry, Results, TaskResults, across_tasks, leaderboard
+from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
+
+Writer = Callable[[Sequence[float]], list[str]]
+
+
+def _errors(values: Sequence[float]) -> list[str]:
+    decimals = decimals_for(values)
+    return [fixed(value, decimals) for value in values]
+
+
+def _one_by_one(write: Callable[[float], str]) -> Writer:
+    return lambda values: [write(value) for value in values]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a leaderboard."""
+
+    name: str
+    """As in `leaderboard.csv`."""
+    title: str
+    group: str
+    write: Writer
+    better: str
+    """lower or higher; empty where neither is better in itself."""
+    meaning: str
+
+
+_SCALED, _ORIGINAL, _COST = "Scaled values", "Original units", "Cost"
+COLUMNS = (
+    Column("mse_scaled", "MSE", _SCALED, _errors, "lower", "mean squared error; ± one standard deviation over seeds"),
+    Column("mae_scaled", "MAE", _SCALED, _errors, "lower", "mean absolute error"),
+    Column(
+        "skill",
+        "Skill",
+        _SCALED,
+        _one_by_one(percent),
+        "higher",
+        "1 − MSE / MSE of seasonal naive: 0% is no better than repeating the last season, 100% is perfect",
+    ),
+    Column("mse", "MSE", _ORIGINAL, _errors, "lower", "mean squared error"),
+    Column("mae", "MAE", _ORIGINAL, _errors, "lower", "mean absolute error"),
+    Column("rmse", "RMSE", _ORIGINAL, _errors, "lower", "square root of the mean squared error"),
+    Column("smape", "sMAPE", _ORIGINAL, _errors, "lower", "percent: mean of 200 |y − f| / (|y| + |f|)"),
+    Column(
+        "mase",
+        "MASE",
+        _ORIGINAL,
+        _errors,
+        "lower",
+        "MAE / mean absolute seasonal difference of the training rows, mean over channels",
+    ),
+    Column(
+        "train_windows_per_second",
+        "Train w/s",
+        _COST,
+        _one_by_one(compact),
+        "higher",
+        "windows trained on per second, validation excluded; blank for a model that is not trained",
+    ),
+    Column(
+        "predict_windows_per_second",
+        "Predict w/s",
+        _COST,
+        _one_by_one(compact),
+        "higher",
+        "windows forecast per second, in large batches",
+    ),
+    Column(
+        "latency_p50_ms", "p50 ms", _COST, _one_by_one(compact), "lower", "median time to forecast one window alone"
+    ),
+    Column("latency_p95_ms", "p95 ms", _COST, _one_by_one(compact), "lower", "95th percentile of the same"),
+    Column("peak_memory_mib", "MiB", _COST, _one_by_one(whole), "lower", "peak memory"),
+    Column("num_parameters", "Params", _COST, _one_by_one(whole), "", "trained parameters"),
+    Column(
+        "flops_per_window",
+        "FLOPs",
+        _COST,
+        _one_by_one(compact),
+        "lower",
+        "operations of a forward pass over one window of all channels; multiplication and addition counted apart",
+    ),
+    Column("fit_seconds", "Fit s", _COST, _one_by_one(compact), "lower", "seconds of training and validation"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    value: str
+    """The unrounded number, to sort by and to check; empty where there is none."""
+
+
+@dataclass(frozen=True)
+class Row:
+    rank: int
+    label: str
+    standing: str
+    """best, same, unknown or empty."""
+    cells: tuple[Cell, ...]
+    """One per column."""
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    task: str
+    label: str
+    seed: int
+    status: str
+    reason: str
+    detail: str
+
+
+def leaderboard_rows(results: Results, task: TaskResults) -> list[Row]:
+    frame = leaderboard(results)
+    wanted = (frame["dataset"] == task.task.dataset) & (frame["context_length"] == task.task.context_length)
+    rows = frame[wanted & (frame["horizon"] == task.task.horizon)].to_dict("records")
+    columns = [_cells(column, rows) for column in COLUMNS]
+    return [
+        Row(
+            row["rank"],
+            row["label"],
+            _standing(task, row),
+            tuple(cells[place] for cells in columns),
+            row["status"],
+            row["reason"],
+        )
+        for place, row in enumerate(rows)
+    ]
+
+
+def _cells(column: Column, rows: list[dict[Hashable, Any]]) -> list[Cell]:
+    values = [row[column.name] for row in rows]
+    texts = column.write(values)
+    if column.name == "mse_scaled":
+        decimals = decimals_for(values)
+        spreads = [row["mse_scaled_std"] for row in rows]
+        texts = [
+            f"{text} ± {fixed(spread, decimals)}" if spread > 0 else text  # without noise, or with one seed: no spread
+            for text, spread in zip(texts, spreads, strict=True)
+        ]
+    return [
+        Cell(text, "" if math.isnan(value) else repr(float(value))) for text, value in zip(texts, values, strict=True)
+    ]
+
+
+def _standing(task: TaskResults, row: dict[Hashable, Any]) -> str:
+    if task.best and row["label"] == task.best.label:
+        return "best"
+    if row["same_as_best"] is None:
+        return "unknown"
+    return "same" if row["same_as_best"] else ""
+
+
+def across_rows(results: Results) -> list[dict[str, str]]:
+    return [
+        {
+            "label": row["label"],
+            "mean_rank": f"{row['mean_rank']:.1f}",
+            "wins": str(row["wins"]),
+            "num_tasks": f"{row['num_tasks']} of {len(results.tasks)}",
+            "relative_error": fixed(row["relative_error"], 3),
+        }
+        for row in across_tasks(results).to_dict("records")
+    ]
+
+
+def failures(results: Results) -> list[Failure]:
+    return [
+        Failure(
+            str(task.task), entry.label, record.run.seed, record.status.replace("_", " "), record.reason, record.detail
+        )
+        for task in results.tasks
+        for entry in task.entries
+        for record in entry.failed
+    ]
+
+
+def missing(results: Results) -> list[tuple[str, str, str]]:
+    """Task, label and seeds of planned runs without a record."""
+    found = []
+    for task in results.tasks:
+        for entry in task.entries:
+            done = {record.key for record in entry.records}
+            seeds = [str(run.seed) for run in entry.runs if run.key() not in done]
+            if seeds:
+                found.append((str(task.task), entry.label, ", ".join(seeds)))
+    return found
+
+
+@dataclass(frozen=True)
+class DataConditions:
+    """What a data set is, for every data set that has a record."""
+
+    name: str
+    fingerprint: str
+    facts: DataFacts
+
+    @property
+    def split(self) -> list[tuple[str, str, str, str]]:
+        """Part, rows, first and last timestamp."""
+        padded = {part: [*values, "", "", ""] for part, values in self.facts.split.items()}
+        return [(part, _thousands(values[0]), values[1], values[2]) for part, values in padded.items()]
+
+    @property
+    def size(self) -> str:
+        items = f" in {counted(self.facts.num_items, 'item')}" if self.facts.num_items > 1 else ""
+        return f"{counted(self.facts.num_rows, 'row')}{items} × {counted(len(self.facts.channels), 'channel')}"
+
+
+def _thousands(number: str) -> str:
+    return f"{int(number):,}" if number.isdigit() else number
+
+
+def data_conditions(results: Results) -> list[DataConditions]:
+    found: dict[str, DataConditions] = {}
+    for record in results.records:
+        found.setdefault(record.run.dataset, DataConditions(record.run.dataset, record.run.fingerprint, record.data))
+    return list(found.values())
+
+
+def scoring(task: TaskResults) -> str:
+    """What every finished run of a task was scored on."""
+    metrics = next((record.metrics for entry in task.ranked for record in entry.finished), None)
+    if metrics is None:
+        return "nothing was scored"
+    return f"{counted(metrics.num_scored_windows, 'window')}, points digest {metrics.points_digest}"
+
+
+def metric_notes(task: TaskResults) -> list[str]:
+    """Why something is blank, once each."""
+    notes = [record.metrics.note for entry in task.ranked for record in entry.finished if record.metrics]
+    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note))
+
+
+def common_recipe(results: Results) -> dict[str, str]:
+    """The recipe that most runs have; `Plan.differences` names the others."""
+    recipes = Counter(planned.run.recipe for planned in results.plan.runs)
+    return {name: str(value) for name, value in recipes.most_common(1)[0][0].model_dump().items()} if recipes else {}
+
+
+def model_arguments(results: Results) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for planned in results.plan.runs:
+        words = ", ".join(f"{name} = {value}" for name, value in planned.run.arguments.items())
+        found.setdefault(planned.label, words or "none")
+    return list(found.items())
+
+
+def versions(results: Results) -> list[tuple[str, str]]:
+    """Every value that a version has in the records: more than one means that runs were made in different places."""
+    found: dict[str, set[str]] = {}
+    for record in results.records:
+        for name, version in record.machine.versions.items():
+            found.setdefault(name, set()).add(version)
+    return [(name, " and ".join(sorted(values))) for name, values in sorted(found.items())]
+
+
+def phases(task: TaskResults) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Names of the phases, and for each label the median seconds over seeds that each of them took."""
+    names = list(dict.fromkeys(name for entry in task.ranked for record in entry.finished for name in _clock(record)))
+    return names, [(entry.label, [compact(_phase(entry, name)) for name in names]) for entry in task.ranked]
+
+
+def _clock(record: Record) -> dict[str, float]:
+    return record.cost.seconds if record.cost else {}
+
+
+def _phase(entry: Entry, name: str) -> float | None:
+    values = [_clock(record)[name] for record in entry.finished if name in _clock(record)]
+    return median(values) if values else None
+
+
+def cost_notes(results: Results) -> list[str]:
+    """How the cost columns were read, and when they must not be compared."""
+    costs = [record.cost for record in results.records if record.cost]
+    notes = [f"Throughput in batches of {size}." for size in sorted({cost.predict_batch_size for cost in costs})]
+    notes += [f"Memory: {kind}." for kind in sorted({cost.peak_memory_kind for cost in costs if cost.peak_memory_kind})]
+    if len(results.machines) > 1:
+        notes.append("These runs were made on different machines: errors may be compared, the cost columns may not.")
+    return notes

@@ -1,0 +1,360 @@
+"""From a folder of records to values: what was asked, what came of it, and who is ahead.
+
+A *task* is a dataset at one context length and horizon; an *entry* is one row of its leaderboard: a model in one
+configuration, over its seeds. The model with the lowest mean test MSE on scaled values leads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tsbench.bench.records import PROTOCOL_VERSION, Plan, Record, RecordStore, Run
+from tsbench.errors import ConfigError
+from tsbench.report.statistics import SIGNIFICANCE, geometric_mean, welch_p_value
+from tsbench.report.wording import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RANKING_RULE = (
+    "Ranked by mean test MSE on scaled values over the seeds that finished; a model with failed runs is ranked below "
+    "those without, by the seeds it has; one without any result comes last."
+)
+NAIVE = ("naive", "seasonal_naive", "profile")
+SIMPLE = (*NAIVE, "linear", "dlinear", "ridge")
+"""Models that are no networks: what a network has to beat."""
+
+
+class Task(NamedTuple):
+    """What forecasts are compared within."""
+
+    dataset: str
+    context_length: int
+    horizon: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset}, {self.context_length} → {self.horizon} steps"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in one configuration within one task: what was planned and what came of it."""
+
+    label: str
+    runs: tuple[Run, ...]
+    """As planned, one per seed."""
+    records: tuple[Record, ...]
+    """Of those runs that have one, by seed."""
+
+    @property
+    def model(self) -> str:
+        return self.runs[0].model
+
+    @cached_property
+    def finished(self) -> list[Record]:
+        return [record for record in self.records if record.status == "ok" and record.metrics]
+
+    @property
+    def failed(self) -> list[Record]:
+        return [record for record in self.records if record.status != "ok"]
+
+    @property
+    def num_missing(self) -> int:
+        return len(self.runs) - len(self.records)
+
+    @cached_property
+    def errors(self) -> list[float]:
+        """Test MSE on scaled values, one per finished seed."""
+        return self.metric("mse_scaled")
+
+    @property
+    def mse(self) -> float:
+        """Mean test MSE on scaled values: what is ranked. Only for an entry with a finished seed."""
+        return fmean(self.errors)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (ddof 1); None with fewer than two."""
+        return stdev(self.errors) if len(self.errors) > 1 else None
+
+    @property
+    def has_seed_noise(self) -> bool:
+        """False for a model that is not trained: its one value is exact, however many seeds were asked for."""
+        return any(record.cost is None or record.cost.steps > 0 for record in self.finished)
+
+    def metric(self, name: str) -> list[float]:
+        values = [getattr(record.metrics, name) for record in self.finished]
+        return [value for value in values if value is not None]
+
+    def cost(self, name: str) -> float | None:
+        """Median over the finished seeds; None where nobody measured it."""
+        values = [getattr(record.cost, name) for record in self.finished if record.cost]
+        values = [value for value in values if value is not None]
+        return float(median(values)) if values else None
+
+    @property
+    def fit_seconds(self) -> float | None:
+        """Training and validation, median over the finished seeds."""
+        clocks = [record.cost.seconds for record in self.finished if record.cost and record.cost.seconds]
+        values = [clock.get("train", 0.0) + clock.get("validate", 0.0) for clock in clocks]
+        return median(values) if values else None
+
+    @property
+    def standing(self) -> tuple[int, float]:
+        """The ranking rule as a key: smaller is better."""
+        if not self.errors:
+            return 2, math.inf
+        return int(bool(self.failed)), self.mse
+
+    @property
+    def status(self) -> str:
+        """ok, or what is wrong in a few words: "2 of 3 ok, 1 diverged"."""
+        counts = Counter(record.status.replace("_", " ") for record in self.failed)
+        troubles = [f"{count} {status}" for status, count in sorted(counts.items())]
+        troubles += [f"{self.num_missing} not run"] if self.num_missing else []
+        return ", ".join([f"{len(self.finished)} of {len(self.runs)} ok", *troubles]) if troubles else "ok"
+
+    @property
+    def reason(self) -> str:
+        return "; ".join(dict.fromkeys(record.reason for record in self.failed if record.reason))
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """One task and its entries, best first."""
+
+    task: Task
+    entries: tuple[Entry, ...]
+
+    @property
+    def ranked(self) -> list[Entry]:
+        """The entries with a result, best first."""
+        return [entry for entry in self.entries if entry.errors]
+
+    @property
+    def best(self) -> Entry | None:
+        return next(iter(self.ranked), None)
+
+    def of_model(self, model: str) -> Entry | None:
+        """The best entry of a model, if it has a result."""
+        return next((entry for entry in self.ranked if entry.model == model), None)
+
+    def rank(self, entry: Entry) -> int:
+        """From 1; equals share a rank."""
+        return 1 + sum(other.standing < entry.standing for other in self.entries)
+
+    def skill(self, entry: Entry) -> float | None:
+        """1 - MSE / MSE of seasonal naive: 0 is as good, 1 is perfect; None where there is nothing to divide by."""
+        baseline = self.of_model("seasonal_naive")
+        if not (entry.errors and baseline and baseline.mse > 0):
+            return None
+        return 1 - entry.mse / baseline.mse
+
+    @property
+    def no_skill_because(self) -> str:
+        """Why the skill column is blank; empty where it is not."""
+        baseline = self.of_model("seasonal_naive")
+        if baseline is None:
+            return "Skill is blank: seasonal_naive has no result on this task to compare with."
+        return "" if baseline.mse > 0 else "Skill is blank: seasonal_naive makes no error on this task."
+
+    def same_as_best(self, entry: Entry) -> bool | None:
+        """Whether seed noise could explain the distance to the best; None with fewer than two seeds to judge by.
+
+        The best itself is. A model with failed runs is not, unless the best has failed runs too.
+        """
+        best = self.best
+        if best is None or not entry.errors or entry.standing[0] != best.standing[0]:
+            return False
+        if entry is best:
+            return True
+        p_value = welch_p_value(_sample(best), _sample(entry))
+        return None if p_value is None else p_value >= SIGNIFICANCE
+
+    @property
+    def peers(self) -> list[Entry]:
+        """The others that cannot be told from the best."""
+        return [entry for entry in self.ranked if entry is not self.best and self.same_as_best(entry)]
+
+    @property
+    def machines(self) -> list[str]:
+        """Where the finished runs were made, in words; more than one makes the costs incomparable."""
+        return sorted({describe_machine(record) for entry in self.entries for record in entry.finished})
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a folder holds of the experiment that was last asked for in it."""
+
+    folder: Path
+    plan: Plan
+    tasks: tuple[TaskResults, ...]
+
+    @cached_property
+    def records(self) -> list[Record]:
+        return [record for task in self.tasks for entry in task.entries for record in entry.records]
+
+    @property
+    def num_missing(self) -> int:
+        return len(self.plan.runs) - len(self.records)
+
+    @property
+    def machines(self) -> list[str]:
+        return sorted({describe_machine(record) for record in self.records})
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label once, as planned."""
+        return list(dict.fromkeys(planned.label for planned in self.plan.runs))
+
+
+def read_results(folder: str | Path) -> Results:
+    """Read the plan of a folder and the records it names.
+
+    Raises ConfigError where these do not answer the same question: other protocol, other data, other scored points.
+    """
+    folder = Path(folder)
+    plan = Plan.load(folder)
+    _check_protocol(folder / "plan.json", plan.protocol)
+    store = RecordStore(folder)
+    rows: dict[Task, dict[str, list[tuple[Run, Record | None]]]] = defaultdict(lambda: defaultdict(list))
+    for planned in plan.runs:
+        key = planned.run.key()
+        record = store.read(key) if key in store else None
+        if record is not None:
+            _check_protocol(store.path(key), record.protocol)
+        rows[Task(*planned.run.task)][planned.label].append((planned.run, record))
+    tasks = [_task_results(task, entries) for task, entries in rows.items()]
+    for task in tasks:
+        _check_same_points(folder, task)
+    return Results(folder, plan, tuple(tasks))
+
+
+def leaderboard(results: Results) -> pd.DataFrame:
+    """One row per task and label, best first: errors as means over seeds, costs as medians over seeds.
+
+    What a failed model does not have is NaN. `same_as_best` is None where fewer than two seeds say nothing.
+    """
+    import pandas as pd
+
+    return pd.DataFrame([_row(task, entry) for task in results.tasks for entry in task.entries])
+
+
+def across_tasks(results: Results) -> pd.DataFrame:
+    """One row per label, best mean rank first: how it did over all tasks that asked for it.
+
+    relative_error: geometric mean over tasks of MSE / MSE of seasonal naive, over the tasks where both have a result.
+    """
+    import pandas as pd
+
+    rows = []
+    for label in results.labels:
+        pairs = [(task, entry) for task in results.tasks for entry in task.entries if entry.label == label]
+        skills = [skill for task, entry in pairs if (skill := task.skill(entry)) is not None]
+        rows.append(
+            {
+                "label": label,
+                "mean_rank": fmean(task.rank(entry) for task, entry in pairs),
+                "wins": sum(bool(entry.errors) and task.rank(entry) == 1 for task, entry in pairs),
+                "num_tasks": sum(bool(entry.errors) for _, entry in pairs),
+                "relative_error": geometric_mean([1 - skill for skill in skills]) if skills else math.nan,
+            }
+        )
+    return pd.DataFrame(rows).sort_values("mean_rank", kind="stable", ignore_index=True)
+
+
+def describe_machine(record: Record) -> str:
+    machine = record.machine
+    threads = f"{counted(machine.num_threads, 'thread')} on {counted(machine.num_cores, 'core')}"
+    return f"{machine.device_name} ({machine.device}), {threads}, {machine.memory_gib:.0f} GiB, {machine.system}"
+
+
+def _sample(entry: Entry) -> list[float]:
+    """The errors a test may use: without seed noise one value is as good as many."""
+    return entry.errors if entry.has_seed_noise else [entry.mse] * max(2, len(entry.errors))
+
+
+def _task_results(task: Task, rows: dict[str, list[tuple[Run, Record | None]]]) -> TaskResults:
+    entries = [
+        Entry(
+            label,
+            tuple(run for run, _ in pairs),
+            tuple(sorted((record for _, record in pairs if record), key=lambda record: record.run.seed)),
+        )
+        for label, pairs in rows.items()
+    ]
+    return TaskResults(task, tuple(sorted(entries, key=lambda entry: entry.standing)))
+
+
+def _check_protocol(path: Path, protocol: int) -> None:
+    if protocol != PROTOCOL_VERSION:
+        raise ConfigError(
+            f"{path}: made under protocol {protocol}, this tsbench compares protocol {PROTOCOL_VERSION}, and "
+            "numbers of different protocols cannot stand in one table; `tsbench run` makes the runs anew"
+        )
+
+
+def _check_same_points(folder: Path, results: TaskResults) -> None:
+    """Errors on different points, or on different data of the same name, say nothing about who is better."""
+    finished = [(entry.label, record) for entry in results.entries for record in entry.finished]
+    digests = _labels_by(((label, record.metrics.points_digest) for label, record in finished if record.metrics))
+    prints = _labels_by((label, record.run.fingerprint) for label, record in finished)
+    for what, groups in (("scored on different points", digests), ("made on different data", prints)):
+        if len(groups) > 1:
+            found = " but ".join(f"{', '.join(sorted(labels))} on {value}" for value, labels in sorted(groups.items()))
+            raise ConfigError(
+                f"{folder}: runs of {results.task} were {what} ({found}), so their errors cannot be compared; "
+                f"`tsbench run --force` makes them anew, or compare them in separate folders with --output DIR"
+            )
+
+
+def _labels_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
+    groups: dict[str, set[str]] = defaultdict(set)
+    for label, value in pairs:
+        groups[value].add(label)
+    return groups
+
+
+_METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase")
+_COSTS = [
+    "train_windows_per_second",
+    "predict_windows_per_second",
+    "latency_p50_ms",
+    "latency_p95_ms",
+    "peak_memory_mib",
+    "num_parameters",
+    "flops_per_window",
+]
+
+
+def _row(results: TaskResults, entry: Entry) -> dict[str, Any]:
+    nan = math.nan
+    row: dict[str, Any] = {
+        **results.task._asdict(),
+        "rank": results.rank(entry),
+        "label": entry.label,
+        "model": entry.model,
+        "seeds_ok": len(entry.finished),
+        "seeds_planned": len(entry.runs),
+        "mse_scaled": entry.mse if entry.errors else nan,
+        "mse_scaled_std": nan if entry.spread is None else entry.spread,
+    }
+    for name in _METRICS:
+        values = entry.metric(name)
+        row[name] = fmean(values) if values else nan
+    skill = results.skill(entry)
+    row["skill"] = nan if skill is None else skill
+    row["same_as_best"] = results.same_as_best(entry)
+    for name in _COSTS:
+        value = entry.cost(name)
+        row[name] = nan if value is None else value
+    row["fit_seconds"] = nan if entry.fit_seconds is None else entry.fit_seconds
+    row["steps"] = nan if (steps := entry.cost("steps")) is None else steps
+    return row | {"status": entry.status, "reason": entry.reason}

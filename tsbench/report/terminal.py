@@ -1,0 +1,37 @@
+"""The leaderboard in a terminal, at most 100 columns wide."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from tsbench.report.page import COLUMNS, leaderboard_rows
+from tsbench.report.tables import Results, TaskResults
+
+_SHOWN = {"mse_scaled": "MSE (scaled)", "skill": "skill", "train_windows_per_second": "train w/s"}
+_SHOWN |= {"predict_windows_per_second": "predict w/s", "num_parameters": "params"}
+_STYLES = {"best": "bold green", "same": "green"}
+
+
+def leaderboard_table(results: Results, task: TaskResults) -> Table:
+    """One task's leaderboard. `*` marks the best, `=` what seed noise cannot tell from it."""
+    table = Table(title=Text(str(task.task)), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
+    table.caption = Text("* best   = cannot be told from it by seed noise (Welch, p ≥ 0.05)   w/s: windows per second")
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("model", overflow="fold", max_width=24)
+    for title in _SHOWN.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("status", overflow="fold", max_width=11)
+    places = [[column.name for column in COLUMNS].index(name) for name in _SHOWN]
+    for row in leaderboard_rows(results, task):
+        mark = {"best": " *", "same": " ="}.get(row.standing, "")
+        # Text, not str: a name in square brackets is no markup.
+        cells = [str(row.rank), row.label + mark, *(row.cells[place].text for place in places), row.status]
+        table.add_row(*map(Text, cells), style=_STYLES.get(row.standing, ""))
+    return table
+
+
+def leaderboard_tables(results: Results) -> list[Table]:
+    """One table per task, in the order of the plan."""
+    return [leaderboard_table(results, task) for task in results.tasks]

@@ -1,0 +1,254 @@
+"""What the numbers mean, in plain words: who is best, how sure that is, and what it costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tsbench.report.statistics import SIGNIFICANCE
+from tsbench.report.tables import SIMPLE, Entry, Results, TaskResults, across_tasks
+from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, times, whole
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One answer for the first screen."""
+
+    question: str
+    answer: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    headline: str
+    sentences: tuple[str, ...]
+    facts: tuple[Fact, ...] = ()
+    trouble: str = ""
+    """How many runs failed or are missing; empty where none is."""
+
+
+def task_verdict(results: TaskResults) -> Verdict:
+    """The verdict on one task. It speaks of the points that were scored and of seed noise, of nothing else."""
+    best = results.best
+    if best is None:
+        return Verdict(f"No model has a result on {results.task.dataset}.", (), trouble=_trouble(results))
+    sentences = [_accuracy(results, best), *_certainty(results, best), _cost(results, best)]
+    facts = (_best_fact(best), _gain_fact(results, best), _certainty_fact(results, best), _cost_fact(results, best))
+    return Verdict(_headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
+
+
+def overall_verdict(results: Results) -> Verdict | None:
+    """The verdict over all tasks; None for a single one, whose own verdict says it all."""
+    if len(results.tasks) < 2:
+        return None
+    frame = across_tasks(results)
+    frame = frame[frame["num_tasks"] > 0]
+    if frame.empty:
+        return Verdict(f"No model has a result on any of {len(results.tasks)} tasks.", ())
+    first, num_tasks = frame.iloc[0], len(results.tasks)
+    leaders = frame.loc[frame["mean_rank"] == first["mean_rank"], "label"].tolist()
+    verb = "ranks" if len(leaders) == 1 else "rank"
+    error = first["relative_error"]
+    against = "" if math.isnan(error) else f", and its error is {error:.2f} of seasonal naive's (geometric mean)"
+    simple = sum(_simple_suffices(task) for task in results.tasks)
+    return Verdict(
+        f"{listed(leaders)} {verb} best over {num_tasks} tasks.",
+        (
+            f"The mean rank of {first['label']} is {first['mean_rank']:.1f} of {len(results.labels)}; it leads on "
+            f"{first['wins']} of {counted(num_tasks, 'task')}{against}.",
+            f"On {simple or 'none'} of {num_tasks} tasks a model that is no network leads, or cannot be told from the "
+            "leader.",
+            "Mean ranks are a description, not a test: whether this order would hold on other tasks is not known.",
+        ),
+    )
+
+
+def _headline(results: TaskResults, best: Entry) -> str:
+    ranked, dataset = results.ranked, results.task.dataset
+    if len(ranked) == 1:
+        return f"{best.label} is the only model with a result on {dataset}."
+    has_network = any(entry.model not in SIMPLE for entry in ranked)
+    simple_peers = [entry.label for entry in results.peers if entry.model in SIMPLE]
+    if best.model in SIMPLE:
+        return f"{'No network is worth it' if has_network else 'Simple is best'} on {dataset}: " + (
+            f"{best.label} has the lowest error."
+        )
+    if simple_peers:
+        do = "does" if len(simple_peers) == 1 else "do"
+        return f"No network is worth it on {dataset}: {listed(simple_peers)} {do} as well as {best.label}."
+    if not results.peers:
+        return f"{best.label} forecasts {dataset} best."
+    return f"{best.label} forecasts {dataset} best, but {_names(results.peers)} cannot be told from it."
+
+
+def _names(entries: list[Entry]) -> str:
+    """All names if they are few, else how many."""
+    return listed([entry.label for entry in entries]) if len(entries) <= 3 else f"{len(entries)} others"
+
+
+def _simple_suffices(results: TaskResults) -> bool:
+    leading = [results.best, *results.peers] if results.best else []
+    return any(entry.model in SIMPLE for entry in leading if entry)
+
+
+def _accuracy(results: TaskResults, best: Entry) -> str:
+    against = [_against(best, results.of_model(model)) for model in ("seasonal_naive", "linear")]
+    against = [words for words in against if words]
+    gains = f", {listed(against)}" if against else ""
+    return f"The test MSE of {best.label} on scaled values is {_with_spread(best)}{gains}."
+
+
+def _with_spread(entry: Entry) -> str:
+    decimals = decimals_for([entry.mse])
+    seeds = f"({counted(len(entry.finished), 'seed')})"
+    if not entry.has_seed_noise:
+        return f"{fixed(entry.mse, decimals)} (the same for every seed)"
+    if entry.spread is None:
+        return f"{fixed(entry.mse, decimals)} {seeds}"
+    return f"{fixed(entry.mse, decimals)} ± {fixed(entry.spread, decimals)} {seeds}"
+
+
+def _against(best: Entry, other: Entry | None) -> str:
+    if other is None or other is best or other.mse == 0:
+        return ""
+    gain = 1 - best.mse / other.mse
+    if abs(gain) < 0.0005:
+        return f"level with {other.label}"
+    return f"{percent(abs(gain))} {'below' if gain > 0 else 'above'} {other.label}"
+
+
+def _certainty(results: TaskResults, best: Entry) -> list[str]:
+    others = _as_complete(results, best)
+    if not others:
+        return ["There is nothing to compare it with.", *_about_failed(results, best)]
+    unknown = [entry for entry in others if results.same_as_best(entry) is None]
+    if len(unknown) == len(others):
+        return [
+            "With fewer than two seeds nothing can be said about certainty: another seed may change the order. "
+            "`--seeds 0,1,2` gives a spread."
+        ]
+    caveat = (
+        "The test speaks of seeds only: it does not say that the order would hold on another test period, it sees only "
+        "large differences with few seeds, and it is not corrected for the number of comparisons."
+    )
+    return [_comparison(results, best), *_about_unknown(unknown), *_about_failed(results, best), caveat]
+
+
+def _comparison(results: TaskResults, best: Entry) -> str:
+    test = f"Welch's t-test over {counted(len(best.finished), 'seed')}"
+    apart = [entry for entry in _as_complete(results, best) if results.same_as_best(entry) is False]
+    if not results.peers:
+        return f"No other model is within seed noise of it ({test}, p < {SIGNIFICANCE:g} against each)."
+    rest = f"; the distance to {_names(apart)} is larger than that" if apart else ""
+    names = listed([entry.label for entry in results.peers])
+    return f"Seed noise alone could explain its distance to {names} ({test}, p ≥ {SIGNIFICANCE:g}){rest}."
+
+
+def _as_complete(results: TaskResults, best: Entry) -> list[Entry]:
+    """Those that may be compared with the best: with failed runs only if it has some itself."""
+    return [entry for entry in results.ranked if entry is not best and entry.standing[0] == best.standing[0]]
+
+
+def _about_unknown(unknown: list[Entry]) -> list[str]:
+    names = [entry.label for entry in unknown]
+    return [f"Of {listed(names)} nothing certain can be said: fewer than two seeds finished."] if names else []
+
+
+def _about_failed(results: TaskResults, best: Entry) -> list[str]:
+    """What the ranking rule did to models with failed runs, above all where their numbers look better."""
+    failed = [entry for entry in results.ranked if entry.standing[0] > best.standing[0]]
+    if not failed:
+        return []
+    sentences = [f"{listed([entry.label for entry in failed])} had failed runs and took no part in this test."]
+    lower = [entry.label for entry in failed if entry.mse < best.mse]
+    if lower:
+        sentences.append(f"{listed(lower)} would lead by the seeds that finished.")
+    return sentences
+
+
+def _cost(results: TaskResults, best: Entry) -> str:
+    cheapest = _cheapest(results, best)
+    if len(results.machines) > 1:
+        return "The runs were made on different machines, so their costs cannot be compared."
+    if cheapest is not best:
+        return f"{cheapest.label} is the cheapest of these: {_cheaper_by(cheapest, best)}."
+    train = best.cost("train_windows_per_second")
+    trains = f"trains on {compact(train)} windows/s" if train else "needs no training"
+    also = "is the cheapest of these: it " if results.peers else ""
+    return (
+        f"{best.label} {also}{trains}, forecasts {compact(best.cost('predict_windows_per_second'))} windows/s and has "
+        f"{whole(best.cost('num_parameters'))} parameters."
+    )
+
+
+def _cheapest(results: TaskResults, best: Entry) -> Entry:
+    """Of the best and those that cannot be told from it: the one that forecasts fastest."""
+    return max([best, *results.peers], key=lambda entry: entry.cost("predict_windows_per_second") or 0)
+
+
+def _cheaper_by(cheapest: Entry, best: Entry) -> str:
+    parts = []
+    for verb, name in (("forecasts", "predict_windows_per_second"), ("trains", "train_windows_per_second")):
+        fast, slow = cheapest.cost(name), best.cost(name)
+        if fast and slow:
+            parts.append(f"{verb} {times(fast / slow)} as fast as {best.label}")
+        elif slow:
+            parts.append("needs no training")
+    few, many = cheapest.cost("num_parameters"), best.cost("num_parameters")
+    return f"it {listed(parts)}, with {whole(few)} parameters against {whole(many)}"
+
+
+def _trouble(results: TaskResults) -> str:
+    planned = sum(len(entry.runs) for entry in results.entries)
+    failed = sum(len(entry.failed) for entry in results.entries)
+    missing = sum(entry.num_missing for entry in results.entries)
+    found = [f"{failed} failed"] if failed else []
+    found += [f"{missing} {'has' if missing == 1 else 'have'} no record yet"] if missing else []
+    return f"Of {counted(planned, 'planned run')} {listed(found)}." if found else ""
+
+
+def _best_fact(best: Entry) -> Fact:
+    return Fact("Lowest error", best.label, f"test MSE {_with_spread(best)}")
+
+
+def _gain_fact(results: TaskResults, best: Entry) -> Fact:
+    question = "Gain over seasonal naive"
+    skill = results.skill(best)
+    if skill is None:
+        return Fact(question, "unknown", results.no_skill_because)
+    linear = results.of_model("linear")
+    against = _against(best, linear)
+    return Fact(question, percent(skill), f"less squared error; {against}" if against else "less squared error")
+
+
+def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
+    question, others = "How sure", _as_complete(results, best)
+    if not others:
+        return Fact(question, "no comparison", "the only model with a full result")
+    if all(results.same_as_best(entry) is None for entry in others):
+        return Fact(question, "unknown", "fewer than two seeds")
+    seeds = f"over {counted(len(best.finished), 'seed')}"
+    if not results.peers:
+        return Fact(question, "ahead of all", f"beyond the noise of seeds, {seeds}")
+    names = listed([entry.label for entry in results.peers])
+    level = names if len(results.peers) == 1 else f"{len(results.peers)} others"
+    return Fact(question, f"level with {level}", f"{names}: within the noise of seeds, {seeds}")
+
+
+def _cost_fact(results: TaskResults, best: Entry) -> Fact:
+    seconds = best.fit_seconds
+    trained = f"fitted in {compact(seconds)} s" if seconds else "no training"
+    parameters = f"{whole(best.cost('num_parameters'))} parameters"
+    rate = compact(best.cost("predict_windows_per_second"))
+    cheapest = _cheapest(results, best)
+    hint = "" if cheapest is best or len(results.machines) > 1 else f"; cheapest of its level: {cheapest.label}"
+    return Fact("What it costs", f"{rate} windows/s", f"{trained}, {parameters}{hint}")
+
+
+def _data_fact(results: TaskResults, best: Entry) -> Fact:
+    record = best.finished[0]
+    assert record.metrics
+    size = f"{record.data.num_rows:,} rows × {counted(len(record.data.channels), 'channel')}"
+    windows = counted(record.metrics.num_scored_windows, "scored window")
+    return Fact("On what data", record.data.title, f"{size}; {windows}, {results.task.horizon} steps ahead")
