@@ -124,8 +124,8 @@ def _record(run: Run, outcome: float | str) -> Record:
     }
     if isinstance(outcome, str):
         status, reason = outcome.split(": ", 1)
-        return Record(**base, status=status, reason=reason, detail=f"Traceback:\n  <model>\n{reason}")  # type: ignore[arg-type]
-    return Record(**base, status="ok", metrics=_metrics(outcome), cost=_cost(run), curve=_curve(run, outcome))  # type: ignore[arg-type]
+        return Record(**base, status=status, reason=reason, detail=f"Traceback:\n  <model>\n{reason}")
+    return Record(**base, status="ok", metrics=_metrics(outcome), cost=_cost(run), curve=_curve(run, outcome))
 
 
 def _metrics(mse: float) -> Metrics:

@@ -58,7 +58,7 @@ def test_csv_markdown_page_and_records_agree(realistic: Path) -> None:
     frame = pd.read_csv(realistic / "leaderboard.csv").set_index("label")
     markdown = read(realistic, "report.md")
     for label, mean in means.items():
-        assert frame.loc[label, "mse_scaled"] == pytest.approx(mean)
+        assert frame["mse_scaled"][str(label)] == pytest.approx(mean)
         shown = re.search(rf"\| {label}(?: \(.*?\))? \| ([\d.]+)", markdown)
         assert shown is not None
         assert float(shown[1]) == pytest.approx(mean, abs=6e-5)
@@ -128,11 +128,11 @@ def test_a_pipe_or_a_line_break_does_not_end_a_markdown_cell() -> None:
     ("outcomes", "datasets"),
     [
         ({"gru": [0.3]}, ["streets"]),
-        ({"gru": [0.3], "linear": [0.3]}, ["a", "b", "c"]),
+        ({"gru": [0.3], "linear": [0.3]}, ["a", "b"]),
         ({"gru": ["failed: x", None]}, ["streets"]),
         ({"gru": [None]}, ["streets"]),
     ],
-    ids=["one model, one seed", "three tasks", "failures only", "nothing yet"],
+    ids=["one model, one seed", "two tasks", "failures only", "nothing yet"],
 )
 def test_building_twice_gives_the_same_bytes(write: Write, outcomes: dict, datasets: list[str]) -> None:
     folder = write(outcomes, datasets=datasets)

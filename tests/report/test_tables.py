@@ -27,7 +27,7 @@ def test_the_leaderboard_agrees_with_load_records(write: Write) -> None:
     frame = leaderboard(read_results(folder)).set_index("label")
     means = load_records(folder).query("status == 'ok'").groupby("label")[["mse_scaled", "mase", "rmse"]].mean()
     for label, row in means.iterrows():
-        assert frame.loc[label, list(row.index)].tolist() == pytest.approx(row.tolist())
+        assert [float(frame[str(name)][str(label)]) for name in row.index] == pytest.approx(row.tolist())
 
 
 def test_models_with_failed_runs_are_ranked_below_those_without_and_those_without_a_result_last(write: Write) -> None:

@@ -23,10 +23,8 @@ def test_a_network_that_is_ahead_of_all_is_named_with_its_gains(write: Write) ->
 def test_models_within_seed_noise_of_the_best_are_named(write: Write) -> None:
     verdict = verdict_of(write({"gru": [0.30, 0.34, 0.32], "tcn": [0.31, 0.35, 0.33], "naive": [0.9] * 3}))
     assert verdict.headline == "gru forecasts streets best, but tcn cannot be told from it."
-    assert (
-        "distance to tcn (Welch's t-test over 3 seeds, p ≥ 0.05); the distance to naive is larger"
-        in verdict.sentences[1]
-    )
+    assert "its distance to tcn (+3.1%), by Welch's t-test over 3 seeds, p ≥ 0.05" in verdict.sentences[1]
+    assert "the distance to naive is larger than that" in verdict.sentences[1]
 
 
 def test_no_network_is_worth_it_where_a_simple_model_has_the_lowest_error(write: Write) -> None:
@@ -54,6 +52,12 @@ def test_one_seed_says_nothing_about_certainty(write: Write) -> None:
 def test_one_seed_of_an_untrained_model_is_exact(write: Write) -> None:
     verdict = verdict_of(write({"gru": [0.30, 0.31, 0.32], "naive": [0.9]}))
     assert "No other model is within seed noise" in verdict.sentences[1]
+
+
+def test_two_seeds_are_said_to_show_hardly_anything(write: Write) -> None:
+    verdict = verdict_of(write({"gru": [0.30, 0.31], "tcn": [0.35, 0.55]}))
+    assert "its distance to tcn (+47.5%)" in verdict.sentences[1]
+    assert any("with two seeds it hardly sees any difference" in sentence for sentence in verdict.sentences)
 
 
 def test_the_certainty_is_limited_to_seeds_in_words(write: Write) -> None:

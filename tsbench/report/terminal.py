@@ -9,17 +9,18 @@ from rich.text import Text
 from tsbench.report.page import COLUMNS, leaderboard_rows
 from tsbench.report.tables import Results, TaskResults
 
-_SHOWN = {"mse_scaled": "MSE (scaled)", "skill": "skill", "train_windows_per_second": "train w/s"}
-_SHOWN |= {"predict_windows_per_second": "predict w/s", "num_parameters": "params"}
+_SHOWN = {"mse_scaled": "MSE (scaled)", "skill": "skill", "train_windows_per_second": "train/s"}
+_SHOWN |= {"predict_windows_per_second": "predict/s", "num_parameters": "params"}
 _STYLES = {"best": "bold green", "same": "green"}
 
 
 def leaderboard_table(results: Results, task: TaskResults) -> Table:
     """One task's leaderboard. `*` marks the best, `=` what seed noise cannot tell from it."""
-    table = Table(title=Text(str(task.task)), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD)
-    table.caption = Text("* best   = cannot be told from it by seed noise (Welch, p ≥ 0.05)   w/s: windows per second")
+    table = Table(title=Text(str(task.task)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.caption = Text("* best, = not told apart from it by seed noise; train/s, predict/s: windows")
+    table.caption_justify = "left"
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("model", overflow="fold", max_width=24)
+    table.add_column("model", overflow="fold", min_width=16, max_width=24)
     for title in _SHOWN.values():
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("status", overflow="fold", max_width=11)

@@ -128,9 +128,11 @@ def _certainty(results: TaskResults, best: Entry) -> list[str]:
             "With fewer than two seeds nothing can be said about certainty: another seed may change the order. "
             "`--seeds 0,1,2` gives a spread."
         ]
+    most = max(len(entry.finished) for entry in [best, *others])
+    few_seeds = "two seeds it hardly sees any difference" if most == 2 else "few seeds it sees only large differences"
     caveat = (
-        "The test speaks of seeds only: it does not say that the order would hold on another test period, it sees only "
-        "large differences with few seeds, and it is not corrected for the number of comparisons."
+        "The test speaks of seeds only: it does not say that the order would hold on another test period, "
+        f"with {few_seeds}, and it is not corrected for the number of comparisons."
     )
     return [_comparison(results, best), *_about_unknown(unknown), *_about_failed(results, best), caveat]
 
@@ -141,8 +143,13 @@ def _comparison(results: TaskResults, best: Entry) -> str:
     if not results.peers:
         return f"No other model is within seed noise of it ({test}, p < {SIGNIFICANCE:g} against each)."
     rest = f"; the distance to {_names(apart)} is larger than that" if apart else ""
-    names = listed([entry.label for entry in results.peers])
-    return f"Seed noise alone could explain its distance to {names} ({test}, p ≥ {SIGNIFICANCE:g}){rest}."
+    names = listed([f"{entry.label} ({_distance(entry, best)})" for entry in results.peers])
+    return f"Seed noise alone could explain its distance to {names}, by {test}, p ≥ {SIGNIFICANCE:g}{rest}."
+
+
+def _distance(entry: Entry, best: Entry) -> str:
+    """How far above the best: what cannot be told apart need not be close when seeds are few and spread widely."""
+    return f"+{percent(entry.mse / best.mse - 1)}" if best.mse > 0 else f"+{entry.mse:.3g}"
 
 
 def _as_complete(results: TaskResults, best: Entry) -> list[Entry]:
@@ -217,6 +224,8 @@ def _gain_fact(results: TaskResults, best: Entry) -> Fact:
     skill = results.skill(best)
     if skill is None:
         return Fact(question, "unknown", results.no_skill_because)
+    if best is results.of_model("seasonal_naive"):
+        return Fact(question, "none", "it has the lowest error itself")
     linear = results.of_model("linear")
     against = _against(best, linear)
     return Fact(question, percent(skill), f"less squared error; {against}" if against else "less squared error")

@@ -8,12 +8,8 @@ from collections.abc import Iterable, Sequence
 BLANK = "–"
 
 
-def is_blank(value: float | None) -> bool:
-    return value is None or math.isnan(value)
-
-
 def fixed(value: float | None, decimals: int) -> str:
-    return BLANK if is_blank(value) else f"{value:,.{decimals}f}"
+    return BLANK if value is None or math.isnan(value) else f"{value:,.{decimals}f}"
 
 
 def decimals_for(values: Iterable[float | None], digits: int = 4) -> int:
@@ -54,7 +50,7 @@ def percent(fraction: float | None) -> str:
 
 
 def times(ratio: float) -> str:
-    """A factor in words: "1.4 times", "23 times", "as good as" left to the caller."""
+    """A factor, with a decimal below ten."""
     return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:,.0f} times"
 
 

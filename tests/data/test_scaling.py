@@ -1,0 +1,105 @@
+"""Scaling: z-scores of the training rows, there and back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from tsbench.data.panel import Panel
+from tsbench.data.scaling import Scaler
+from tsbench.data.splits import SplitByFractions
+from tsbench.data.synthetic import synthetic_panel
+
+tables = arrays(np.float32, (20, 2), elements=st.floats(-1e4, 1e4, width=32))
+
+
+def panel_with(values: np.ndarray) -> Panel:
+    return replace(
+        synthetic_panel(num_rows=len(values), num_channels=values.shape[1]), values=values.astype(np.float32)
+    )
+
+
+def test_mean_and_deviation_are_worked_out_by_hand() -> None:
+    """Ten rows, the first seven for training: 1 to 7 has mean 4 and, with ddof 0, variance 28 / 7 = 4."""
+    values = np.array([1, 2, 3, 4, 5, 6, 7, 1000, 1000, 1000])[:, None]
+
+    scaler = Scaler.fit(panel_with(values).train)
+
+    assert (scaler.mean[0], scaler.std[0]) == (4, 2)
+    assert scaler.apply(np.array([[4.0], [8.0]])).tolist() == [[0], [2]]
+    assert scaler.invert(np.array([[0.0], [-1.0]])).tolist() == [[4], [2]]
+
+
+def test_rows_after_the_training_part_do_not_move_the_scaler_by_one_bit(small_panel: Panel) -> None:
+    spoiled = small_panel.values.copy()
+    spoiled[small_panel.bounds["validation"][0, 0] :] = np.nan
+
+    before, after = Scaler.fit(small_panel.train), Scaler.fit(replace(small_panel, values=spoiled).train)
+
+    assert before.mean.tobytes() == after.mean.tobytes()
+    assert before.std.tobytes() == after.std.tobytes()
+
+
+@given(values=tables)
+def test_the_scaler_equals_numpy_in_float64_with_ddof_0(values: np.ndarray) -> None:
+    scaler = Scaler.fit(panel_with(values).train)
+
+    rows = values[:14].astype(np.float64)
+    np.testing.assert_allclose(scaler.mean, rows.mean(axis=0), rtol=1e-9, atol=1e-9)
+    varies = rows.std(axis=0) > 1e-6
+    np.testing.assert_allclose(scaler.std[varies], rows.std(axis=0)[varies], rtol=1e-6)
+
+
+@given(values=tables)
+def test_back_from_z_scores_are_the_values_themselves(values: np.ndarray) -> None:
+    scaler = Scaler.fit(panel_with(values).train)
+
+    back = scaler.invert(scaler.apply(values))
+
+    # A z-score is a float32: its relative error of 2**-24 comes back in units of the distance from the mean.
+    allowed = 2**-23 * (np.abs(values - scaler.mean) + 1)
+    assert (np.abs(back - values) <= allowed).all()
+
+
+def test_z_scores_of_the_training_rows_have_mean_0_and_deviation_1(small_panel: Panel) -> None:
+    scaled = Scaler.fit(small_panel.train).apply(small_panel.train.values).astype(np.float64)
+
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(scaled.std(axis=0), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.0, 5.0, 0.1, 1e9])
+def test_a_constant_channel_is_only_moved_to_zero(level: float) -> None:
+    values = np.full((10, 1), level, dtype=np.float32)
+
+    scaler = Scaler.fit(panel_with(values).train)
+
+    assert scaler.std.tolist() == [1]
+    assert scaler.apply(values).tolist() == [[0]] * 10
+
+
+def test_all_items_are_scaled_together() -> None:
+    panel = replace(
+        panel_with(np.array([1, 3, 9, 9, 5, 7, 9, 9])[:, None]),
+        items=("a", "b"),
+        offsets=np.array([0, 4, 8]),
+        split=SplitByFractions(train=0.5, test=0.25),
+    )
+
+    scaler = Scaler.fit(panel.train)  # rows 1, 3 of the first item and 5, 7 of the second
+
+    assert (scaler.mean[0], scaler.std[0] ** 2) == (4, pytest.approx(5))
+
+
+def test_z_scores_are_float32_and_original_units_float64_for_any_leading_shape(small_panel: Panel) -> None:
+    scaler = Scaler.fit(small_panel.train)
+    forecasts = np.zeros((5, 6, 2), dtype=np.float32)
+
+    assert scaler.apply(forecasts).dtype == np.float32
+    assert scaler.invert(forecasts).dtype == np.float64
+    assert scaler.invert(forecasts)[3, 2].tolist() == scaler.mean.tolist()

@@ -1,0 +1,138 @@
+"""Windows: one gather gives what slicing by hand gives, and a pass leaves none out."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tsbench.data.panel import Panel
+from tsbench.data.windows import Windows, shuffled_picks
+
+sizes = st.integers(1, 6)
+
+
+def numbered(num_rows: int, channels: int) -> torch.Tensor:
+    """No two cells are the same, so a wrong stride cannot look right."""
+    return torch.arange(num_rows * channels, dtype=torch.float32).reshape(num_rows, channels)
+
+
+@given(channels=sizes, context_length=sizes, horizon=sizes, data=st.data())
+def test_a_batch_is_what_slicing_by_hand_gives(
+    channels: int, context_length: int, horizon: int, data: st.DataObject
+) -> None:
+    values_TC = numbered(20, channels)
+    last = 20 - context_length - horizon
+    starts = data.draw(st.lists(st.integers(0, last), min_size=1, max_size=8))
+    picks = data.draw(st.lists(st.integers(0, len(starts) - 1), min_size=1, max_size=8))
+
+    windows = Windows(values_TC, torch.tensor(starts), context_length, horizon)
+    context_BLC, target_BHC = windows.batch(torch.tensor(picks))
+
+    for context, target, pick in zip(context_BLC, target_BHC, picks, strict=True):
+        cutoff = starts[pick] + context_length
+        assert torch.equal(context, values_TC[starts[pick] : cutoff])
+        assert torch.equal(target, values_TC[cutoff : cutoff + horizon])
+
+
+def test_windows_reach_the_last_row() -> None:
+    values_TC = numbered(10, 2)
+
+    _, target_BHC = Windows(values_TC, torch.tensor([5]), 3, 2).batch(torch.tensor([0]))
+
+    assert torch.equal(target_BHC[0], values_TC[8:])
+
+
+def test_values_may_begin_in_the_middle_of_their_memory() -> None:
+    values_TC = numbered(30, 3)[10:]
+
+    context_BLC, target_BHC = Windows(values_TC, torch.tensor([0, 4]), 5, 2).batch(torch.tensor([1, 0]))
+
+    assert torch.equal(context_BLC, torch.stack([values_TC[4:9], values_TC[0:5]]))
+    assert torch.equal(target_BHC, torch.stack([values_TC[9:11], values_TC[5:7]]))
+
+
+def test_a_batch_may_be_overwritten_without_harm_to_the_values() -> None:
+    values_TC = numbered(10, 1)
+
+    context_BLC, _ = Windows(values_TC, torch.tensor([0]), 3, 2).batch(torch.tensor([0]))
+    context_BLC.fill_(-1)
+
+    assert torch.equal(values_TC, numbered(10, 1))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 512])
+def test_in_order_gives_every_window_once_for_any_batch_size(small_panel: Panel, batch_size: int) -> None:
+    values_TC = torch.from_numpy(small_panel.values)
+    windows = Windows.of(small_panel.test, values_TC, 24, 6)
+
+    batches = list(windows.in_order(batch_size))
+
+    starts = small_panel.test.starts(24, 6)
+    assert torch.equal(
+        torch.cat([context for context, _ in batches]), torch.stack([values_TC[s : s + 24] for s in starts])
+    )
+    assert torch.equal(
+        torch.cat([target for _, target in batches]), torch.stack([values_TC[s + 24 : s + 30] for s in starts])
+    )
+    assert [len(target) for _, target in batches[:-1]] == [batch_size] * (len(batches) - 1)
+
+
+def test_the_windows_of_a_part_are_as_many_as_it_owns(small_panel: Panel) -> None:
+    values_TC = torch.from_numpy(small_panel.values)
+
+    assert len(Windows.of(small_panel.test, values_TC, 24, 6)) == 80 - 6 + 1
+    assert len(Windows.of(small_panel.train, values_TC, 24, 6)) == 280 - 24 - 6 + 1
+
+
+def test_the_head_is_the_first_windows_and_leaves_the_whole_as_it_was(small_panel: Panel) -> None:
+    windows = Windows.of(small_panel.test, torch.from_numpy(small_panel.values), 24, 6)
+
+    head = windows.head(3)
+
+    assert (len(head), len(windows)) == (3, 75)
+    assert torch.equal(head.starts_N, windows.starts_N[:3])
+
+
+@given(num_windows=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**32 - 1))
+def test_every_pass_draws_every_window_once(num_windows: int, batch_size: int, seed: int) -> None:
+    num_passes = 3
+    num_steps = -(-num_passes * num_windows // batch_size)
+
+    drawn = torch.cat(list(shuffled_picks(num_windows, batch_size, num_steps, seed)))
+
+    for one_pass in islice(drawn.split(num_windows), num_passes):
+        assert one_pass.sort().values.tolist() == list(range(num_windows))
+
+
+@given(num_windows=st.integers(1, 40), batch_size=st.integers(1, 50), num_steps=st.integers(0, 9))
+def test_every_batch_is_full_and_there_are_as_many_as_steps(num_windows: int, batch_size: int, num_steps: int) -> None:
+    assert [len(picks) for picks in shuffled_picks(num_windows, batch_size, num_steps, 0)] == [batch_size] * num_steps
+
+
+def test_passes_are_shuffled_and_differ_from_each_other() -> None:
+    first, second = shuffled_picks(100, 100, 2, seed=0)
+
+    assert first.tolist() != list(range(100))
+    assert first.tolist() != second.tolist()
+
+
+def test_the_same_seed_draws_the_same_order_whatever_torch_drew_before() -> None:
+    once = torch.cat(list(shuffled_picks(50, 8, 20, seed=7)))
+    torch.rand(3)
+    again = torch.cat(list(shuffled_picks(50, 8, 20, seed=7)))
+
+    assert torch.equal(once, again)
+    assert not torch.equal(once, torch.cat(list(shuffled_picks(50, 8, 20, seed=8))))
+
+
+def test_drawing_leaves_torchs_own_random_state_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    list(shuffled_picks(50, 8, 20, seed=7))
+
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,131 @@
+"""The future cannot change the past: nothing that is fitted or forecast depends on rows it must not see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tsbench.data.panel import Panel
+from tsbench.data.scaling import Scaler
+from tsbench.data.synthetic import synthetic_panel
+from tsbench.data.windows import Windows
+from tsbench.evaluation.accuracy import evaluate
+from tsbench.models.registry import model_specs
+from tsbench.training.forecaster import Forecaster
+
+LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile")]
+RECIPE = {"max_steps": 12, "validate_every": 3, "batch_size": 8, "learning_rate": 0.02}
+
+
+def with_rows(panel: Panel, rows: slice, value: float) -> Panel:
+    """The panel with other values in some rows."""
+    values = panel.values.copy()
+    values[rows] = value
+    return replace(panel, values=values)
+
+
+def fit(model: str, panel: Panel) -> Forecaster:
+    return Forecaster(model, context_length=24, horizon=6, recipe=RECIPE).fit(panel.train, panel.validation)
+
+
+def first_row(panel: Panel, part: str) -> int:
+    return int(panel.bounds[part][0, 0])
+
+
+@pytest.mark.parametrize("model", LEARNED)
+def test_test_rows_reach_neither_scaler_nor_weights_nor_the_chosen_step(model: str, small_panel: Panel):
+    blinded = with_rows(small_panel, slice(first_row(small_panel, "test"), None), np.nan)
+
+    seeing, blind = fit(model, small_panel), fit(model, blinded)
+
+    assert np.array_equal(seeing.scaler.mean, blind.scaler.mean)
+    assert np.array_equal(seeing.scaler.std, blind.scaler.std)
+    assert all(torch.equal(a, b) for a, b in zip(seeing.parameters(), blind.parameters(), strict=True))
+    assert seeing.training_log.best_step == blind.training_log.best_step
+    losses = [[(look["train_loss"], look["val_loss"]) for look in made.training_log.curve] for made in (seeing, blind)]
+    assert losses[0] == losses[1]
+
+
+def test_validation_rows_do_not_reach_the_scaler(small_panel: Panel):
+    rows = slice(first_row(small_panel, "validation"), first_row(small_panel, "test"))
+
+    scaler = Scaler.fit(with_rows(small_panel, rows, 1e6).train)
+
+    assert np.array_equal(scaler.mean, Scaler.fit(small_panel.train).mean)
+    assert np.array_equal(scaler.std, Scaler.fit(small_panel.train).std)
+
+
+def forecasts(forecaster: Forecaster, panel: Panel) -> Tensor:
+    """Of all windows of the test part, `[N, H, C]`."""
+    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply(panel.values))
+    windows = Windows.of(panel.test, values_TC, 24, 6)
+    return torch.cat([forecaster.infer(context_BLC) for context_BLC, _ in windows.in_order(32)])
+
+
+@pytest.mark.parametrize("model", model_specs())
+def test_rows_after_the_cutoff_do_not_change_a_forecast_by_one_bit(model: str, small_panel: Panel):
+    forecaster, cutoff = fit(model, small_panel), first_row(small_panel, "test") + 10
+    changed = with_rows(small_panel, slice(cutoff, None), 1e6)
+
+    before, after = forecasts(forecaster, small_panel), forecasts(forecaster, changed)
+
+    # The target of window n starts n rows after the first test row: the first eleven contexts end before the cutoff.
+    assert torch.equal(before[:11], after[:11])
+    assert not torch.equal(before[40], after[40])
+
+
+def test_a_forecast_needs_no_later_rows_at_all(small_panel: Panel):
+    forecaster, cutoff = fit("gru", small_panel), first_row(small_panel, "test")
+    cut_off = replace(
+        small_panel, values=small_panel.values[:cutoff].copy(), timestamps=small_panel.timestamps[:cutoff], offsets=None
+    )
+
+    frame = forecaster.predict(cut_off)
+
+    with_later_rows = forecaster.scaler.invert(forecasts(forecaster, small_panel)[0].numpy())
+    np.testing.assert_allclose(frame["forecast"].to_numpy().reshape(2, 6).T, with_later_rows, rtol=1e-5)
+
+
+def error(model: str, panel: Panel) -> float:
+    """Mean squared error on the scaled test values, whose variance is about one."""
+    forecaster = Forecaster(model, context_length=48, horizon=6, recipe={"max_steps": 200})
+    forecaster.fit(panel.train, panel.validation)
+    windows = Windows.of(panel.test, torch.from_numpy(forecaster.scaler.apply(panel.values)), 48, 6)
+    return float(evaluate(forecaster, windows, forecaster.scaler).squared_HC.mean() / len(windows))
+
+
+@pytest.mark.parametrize("model", ["linear", "mlp", "gru"])
+def test_no_skill_is_left_where_the_rows_were_shuffled(model: str):
+    panel = synthetic_panel(num_rows=1500, num_channels=2, seed=1)
+    shuffled = replace(panel, values=np.random.default_rng(0).permutation(panel.values))
+
+    assert error(model, panel) < 0.35
+    assert error(model, shuffled) > 0.95
+
+
+def test_no_skill_is_left_where_the_targets_were_shuffled():
+    panel = synthetic_panel(num_rows=1500, num_channels=2, seed=1)
+    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply(panel.values))
+    forecaster = Forecaster("mlp", context_length=48, horizon=6, recipe={"max_steps": 200, "instance_norm": "none"})
+    train, validation, test = (
+        Windows.of(part, values_TC, 48, 6) for part in (panel.train, panel.validation, panel.test)
+    )
+
+    forecaster.fit_windows(ShuffledTargets(train), ShuffledTargets(validation), seed=0)
+
+    assert evaluate(forecaster, test, Scaler.fit(panel.train)).squared_HC.mean() / len(test) > 0.95
+
+
+class ShuffledTargets(Windows):
+    """Windows whose targets belong to other contexts."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.__dict__.update(windows.__dict__)
+
+    def _gather(self, starts_B: Tensor) -> tuple[Tensor, Tensor]:
+        others = self.starts_N[torch.randint(len(self.starts_N), (len(starts_B),))]
+        return super()._gather(starts_B)[0], super()._gather(others)[1]
