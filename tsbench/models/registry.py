@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _Class = TypeVar("_Class", bound=type)
 
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
 
 def register(name: str) -> Callable[[_Class], _Class]:
     """Mark a model class: the registry lists it under this name."""
@@ -67,7 +69,7 @@ class ModelSpec:
             name: (eval(argument.annotation, {"Literal": Literal}), argument.default)
             for name, argument in self.arguments.items()
         }
-        checker = create_model(self.class_name, __config__=ConfigDict(extra="forbid"), **fields)
+        checker = create_model(self.class_name, __config__=_STRICT, **fields)
         try:
             return checker.model_validate(dict(settings)).model_dump()
         except ValidationError as error:
