@@ -101,12 +101,20 @@ def test_a_table_may_have_a_name_of_its_own(plan_of: PlanOf):
 
 
 def test_a_recipe_of_its_own_is_used_for_that_model_alone_and_stated(plan_of: PlanOf):
-    plan = plan_of(models={"tcn": {"recipe": {"learning_rate": 5e-4, "batch_size": 16}}}, recipe={"batch_size": 16})
+    common = {"learning_rate": 0.01, "batch_size": 16}
+    plan = plan_of(models={"tcn": {"recipe": {"learning_rate": 5e-4, "batch_size": 16}}}, recipe=common)
 
-    usual = Recipe().learning_rate
-    assert plan.differences == [f"tcn has a recipe of its own: learning_rate 0.0005 instead of {usual}"]
+    assert plan.differences == ["tcn has a recipe of its own: learning_rate 0.0005 instead of 0.01"]
     rates = {planned.label: planned.run.recipe.learning_rate for planned in plan.runs}
-    assert rates == {"naive": usual, "seasonal_naive": usual, "linear": usual, "tcn": 5e-4}
+    assert rates == {"naive": 0.01, "seasonal_naive": 0.01, "linear": 0.01, "tcn": 5e-4}
+
+
+def test_a_difference_from_a_default_is_stated_too(plan_of: PlanOf):
+    plan = plan_of(models={"tcn": {"recipe": {"batch_size": 16}}}, recipe={})
+
+    assert plan.differences == [
+        f"tcn has a recipe of its own: batch_size 16 instead of {Recipe().batch_size}",
+    ]
 
 
 def test_without_a_context_length_one_is_chosen_and_stated(plan_of: PlanOf):

@@ -282,6 +282,14 @@ def test_a_failed_run_has_a_row_with_its_reason_and_no_numbers(tmp_path: Path):
         assert not np.isnan(frame.loc[0, name])
 
 
+def test_blank_numbers_are_nan_even_where_every_run_failed(tmp_path: Path):
+    keep(tmp_path, failed(RUN))
+
+    frame = load_records(tmp_path)
+
+    assert np.isnan(frame[["mse_scaled", "mase", "owa", "fit_seconds", "num_parameters"]].to_numpy()).all()
+
+
 def test_the_table_holds_the_runs_of_the_last_plan_unless_all_are_asked_for(tmp_path: Path):
     other = RUN.model_copy(update={"seed": 1})
     keep(tmp_path, record_of(other))

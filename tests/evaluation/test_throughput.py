@@ -76,13 +76,13 @@ def test_the_count_does_not_depend_on_mode_precision_or_training(model: str, pre
 
 
 class Sleeper:
-    """Stands in for a forecaster whose every call takes two milliseconds, and the first fifty."""
+    """Stands in for a forecaster whose every call takes two milliseconds, and the first three hundred."""
 
     def __init__(self) -> None:
         self.batches: list[int] = []
 
     def infer(self, context_BLC: torch.Tensor) -> None:
-        time.sleep(0.002 if self.batches else 0.05)
+        time.sleep(0.002 if self.batches else 0.3)
         self.batches.append(len(context_BLC))
 
 
@@ -97,8 +97,8 @@ def test_samples_are_of_whole_batches_then_of_single_windows_and_the_warm_up_doe
 
     assert sleeper.batches == [PREDICT_BATCH_SIZE] * 8 + [1] * 8  # three to warm up, five to count
     assert len(inference.windows_per_second) == len(inference.latencies_ms) == 5
-    assert all(2 <= latency < 40 for latency in inference.latencies_ms)
-    assert all(256 / 0.04 < rate <= 256 / 0.002 for rate in inference.windows_per_second)
+    assert all(2 <= latency < 250 for latency in inference.latencies_ms)
+    assert all(256 / 0.25 < rate <= 256 / 0.002 for rate in inference.windows_per_second)
 
 
 def test_a_part_smaller_than_a_batch_is_measured_whole():
@@ -110,7 +110,7 @@ def test_a_part_smaller_than_a_batch_is_measured_whole():
 
 
 def test_more_time_gives_more_samples_but_not_without_end():
-    assert 10 < len(measure_inference(Sleeper(), windows(9), seconds=0.1).latencies_ms) <= 50  # type: ignore[arg-type]
+    assert 5 < len(measure_inference(Sleeper(), windows(9), seconds=0.3).latencies_ms) <= 150  # type: ignore[arg-type]
     forecaster = Forecaster("naive", context_length=5, horizon=2).build(0)
     assert len(measure_inference(forecaster, windows(9), seconds=1).latencies_ms) == 200
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -343,9 +344,10 @@ def _row(record: Record, label: str | None) -> dict[str, Any]:
         "reason": record.reason,
     }
     for part, names in ((record.metrics, _METRICS), (record.cost, _COSTS)):
-        row |= {name: getattr(part, name, None) for name in names}
+        values = {name: getattr(part, name, None) for name in names}
+        row |= {name: math.nan if value is None else value for name, value in values.items()}
     seconds = record.cost.seconds if record.cost else {}
-    row["fit_seconds"] = seconds.get("train", 0.0) + seconds.get("validate", 0.0) if seconds else None
+    row["fit_seconds"] = seconds.get("train", 0.0) + seconds.get("validate", 0.0) if seconds else math.nan
     row |= {"device": record.machine.device, "device_name": record.machine.device_name, "key": record.key}
     row |= {f"argument.{name}": value for name, value in run.arguments.items()}
     row |= {f"recipe.{name}": value for name, value in run.recipe.model_dump().items()}
