@@ -213,7 +213,9 @@ def _refuse_namesakes(panels: Mapping[str, Panel], where: str) -> None:
     for dataset, panel in panels.items():
         other = first.setdefault(panel.name, dataset)
         if other != dataset:
-            raise ConfigError(f"{where}: datasets {other!r} and {dataset!r} have one name, {panel.name!r}; rename a file")
+            raise ConfigError(
+                f"{where}: datasets {other!r} and {dataset!r} have one name, {panel.name!r}; rename a file"
+            )
 
 
 def default_context_length(panel: Panel, horizon: int) -> int:

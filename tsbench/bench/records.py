@@ -241,7 +241,9 @@ def write_durably(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise MachineError(f"{path}: cannot be written ({error.strerror}); choose a folder with --output DIR") from error
+        raise MachineError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder with --output DIR"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
