@@ -39,6 +39,10 @@ class Matrix:
         """The planned runs without a record, narrowed by `only`; with `force`, those with one as well."""
         store = RecordStore(self.folder)
         chosen = [planned for planned in self.plan.runs if _is_chosen(planned, only or {}, store)]
+        if not chosen and only and "status" not in only:
+            asked = ", ".join(f"{key}={value}" for key, value in only.items())
+            labels = ", ".join(dict.fromkeys(planned.label for planned in self.plan.runs))
+            raise ConfigError(f"--only {asked}: no planned run is meant by that; planned are {labels}")
         return [planned for planned in chosen if force or planned.run.key() not in store]
 
 

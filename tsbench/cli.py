@@ -147,6 +147,7 @@ def plan(
     - `tsbench plan ett --data-dir ~/data --horizon 96 --horizon 192`
     """
     matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -159,14 +160,15 @@ def plan(
     missing = matrix.missing(_parse_settings(only, "--only"))
     estimate = Estimate.from_folder(matrix.folder)
     timed = probe(estimate, missing, matrix.panels)
-    table = Table(
-        "configuration", "dataset", "context", "horizon", "runs", "to do", "time of a run", title=matrix.plan.title
-    )
-    for (label, *task), runs in _grouped(matrix).items():
+    table = Table(title=matrix.plan.title, title_justify="left", box=SIMPLE_HEAD)
+    for header in ("configuration", "dataset", "context → horizon", "runs", "to do", "each"):
+        table.add_column(header, no_wrap=header in ("runs", "to do", "each"))
+    for (label, dataset, rows_seen, rows_ahead), runs in _grouped(matrix).items():
         todo = [planned for planned in runs if planned in missing]
         seconds = estimate.seconds(runs[0].run)
         shown = in_words(seconds) if seconds is not None else "?"
-        table.add_row(label, *map(str, task), str(len(runs)), str(len(todo)), shown)
+        task = f"{rows_seen} → {rows_ahead}"
+        table.add_row(label, dataset, task, str(len(runs)), str(len(todo)), shown)
     console.print(table)
     total = estimate.total(missing) or 0.0
     basis = (
@@ -360,6 +362,9 @@ def fetch_dataset(
 
 def main() -> None:
     """The entry point: a user's mistake ends in one message and exit code 2, a bug in a traceback."""
+    # Threads that wait for each other by spinning made a training step 17 times slower on a machine that had other work
+    # to do (two threads on two busy cores); waiting passively costs nothing there. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except TsbenchError as error:
@@ -420,7 +425,7 @@ def _integers(text: str, option: str, smallest: int) -> list[int]:
 
 
 def _notes(matrix: Matrix) -> list[str]:
-    inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.notes if "(" in note]
+    inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.inferred]
     return inferred + matrix.plan.notes
 
 

@@ -161,11 +161,20 @@ def test_whatever_could_change_a_score_changes_the_fingerprint(change) -> None:
     assert replace(panel, **change(panel)).fingerprint != panel.fingerprint
 
 
-@pytest.mark.parametrize("change", [{"name": "other"}, {"notes": ("a note",)}, {"split": SplitByFractions(train=0.7)}])
+@pytest.mark.parametrize(
+    "change",
+    [{"name": "other"}, {"inferred": ("a note",)}, {"defects": ("a hole",)}, {"split": SplitByFractions(train=0.7)}],
+)
 def test_what_cannot_change_a_score_leaves_the_fingerprint(change: dict) -> None:
     panel = synthetic_panel(num_rows=50)
 
     assert replace(panel, **change).fingerprint == panel.fingerprint
+
+
+def test_a_reader_is_told_what_is_wrong_before_what_was_inferred() -> None:
+    panel = replace(synthetic_panel(num_rows=50), inferred=("freq",), defects=("a gap",))
+
+    assert panel.notes == ("a gap", "freq")
 
 
 @pytest.mark.parametrize("seasonality", [0, -1, 2.5])

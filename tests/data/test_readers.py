@@ -43,10 +43,10 @@ def test_a_csv_needs_no_words_about_itself(sales: Path) -> None:
     assert [len(part.values) for part in (panel.train, panel.validation, panel.test)] == [42, 6, 12]
 
 
-def test_all_that_was_inferred_is_stated_in_the_notes(sales: Path) -> None:
-    notes = read_panel(sales).notes
+def test_all_that_was_inferred_is_stated(sales: Path) -> None:
+    inferred = read_panel(sales).inferred
 
-    assert notes == (
+    assert inferred == (
         "time column: 'date' (inferred)",
         "frequency: h (inferred from the timestamps)",
         "seasonality: 24 rows (the usual season of h)",
@@ -59,7 +59,7 @@ def test_nothing_that_was_told_is_stated_as_inferred(sales: Path) -> None:
 
     panel = read_panel(sales, name="shop", time_column="date", targets=["b"], freq="h", seasonality=12, split=split)
 
-    assert panel.notes == ()
+    assert panel.inferred == ()
     assert (panel.name, panel.channels, panel.seasonality) == ("shop", ("b",), 12)
     assert len(panel.train.values) == 30
 
@@ -87,8 +87,8 @@ def test_the_season_follows_from_the_step_of_time(tmp_path: Path, freq: str, see
     panel = read_panel(path)
 
     assert (panel.freq, panel.seasonality) == (seen, season)
-    assert f"frequency: {seen} (inferred from the timestamps)" in panel.notes
-    assert f"seasonality: {season} rows (the usual season of {seen})" in panel.notes
+    assert f"frequency: {seen} (inferred from the timestamps)" in panel.inferred
+    assert f"seasonality: {season} rows (the usual season of {seen})" in panel.inferred
 
 
 @pytest.mark.parametrize("header", ["date,a,b", "Timestamp,a,b", "ds,a,b", "when it was,a,b", ",a,b"])
@@ -99,7 +99,7 @@ def test_the_time_column_is_found_by_its_name_or_by_its_cells(tmp_path: Path, he
     panel = read_panel(path)
 
     assert panel.channels == ("a", "b")
-    assert panel.notes[0] == f"time column: {header.split(',')[0]!r} (inferred)"
+    assert panel.inferred[0] == f"time column: {header.split(',')[0]!r} (inferred)"
 
 
 def test_the_time_column_may_be_the_last_one(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_how_a_csv_was_saved_does_not_matter(sales: Path, tmp_path: Path, change
     other = tmp_path / "other.csv"
     other.write_bytes(change(sales.read_text()).encode())
 
-    assert read_panel(other).channels == ("a", "b")
+    assert read_panel(other).inferred == read_panel(sales).inferred  # the time column's name among them
     assert read_panel(other).fingerprint == read_panel(sales).fingerprint
 
 
@@ -175,11 +175,11 @@ def test_time_zones_are_converted_to_utc_and_that_is_stated(tmp_path: Path) -> N
 
     assert panel.timestamps[0] == np.datetime64("2024-03-30T11:00")
     assert panel.freq == "h"
-    assert "time zone: timestamps were converted to UTC" in panel.notes
+    assert "time zone: timestamps were converted to UTC" in panel.inferred
 
 
 def test_timestamps_without_a_zone_are_not_said_to_be_converted(sales: Path) -> None:
-    assert not any("time zone" in note for note in read_panel(sales).notes)
+    assert not any("time zone" in note for note in read_panel(sales).inferred)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_time_zone_in_a_frame_is_converted_to_utc() -> None:
     panel = read_panel(hourly_frame().tz_localize("Pacific/Auckland"))
 
     assert panel.timestamps[0] == np.datetime64("2023-12-31T11:00")
-    assert "time zone: timestamps were converted to UTC" in panel.notes
+    assert "time zone: timestamps were converted to UTC" in panel.inferred
 
 
 def test_a_value_that_float32_cannot_tell_from_its_neighbours_is_refused_not_rounded() -> None:

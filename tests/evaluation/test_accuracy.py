@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +19,142 @@ from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
 
-def test_windows(panel: Panel, context_length: int = 24, horizon: int = 6) -> Windows:
+def windows_of(panel: Panel, context_length: int = 24, horizon: int = 6) -> Windows:
+    """Of the test part, on the scaled values."""
     values_TC = torch.from_numpy(Scaler.fit(panel.train).apply(panel.values))
     return Windows.of(panel.test, values_TC, context_length, horizon)
 
 
-def score(panel: Panel, model: str = "gru", context_length: int = 24, batch_size: int = 256) -> ErrorTotals:
-    """Of an untrained forecaster."""
+def score(panel: Panel, model: str, context_length: int = 24, batch_size: int = 256) -> ErrorTotals:
+    """Of a forecaster with untrained weights."""
     forecaster = Forecaster(model, context_length=context_length, horizon=6, seasonality=24).build(0).eval()
-    return evaluate(forecaster, test_windows(panel, context_length), Scaler.fit(panel.train), batch_size=batch_size)
+    return evaluate(forecaster, windows_of(panel, context_length), Scaler.fit(panel.train), batch_size=batch_size)
+
+
+def test_the_totals_are_sums_over_every_window_of_the_test_part(small_panel: Panel):
+    scaler, (low, high) = Scaler.fit(small_panel.train), small_panel.test.bounds[0]
+    squared_HC, absolute_HC, symmetric_HC = (np.zeros((6, 2)) for _ in range(3))
+    values_TC, num_windows = small_panel.values.astype(np.float64), 0
+    for first in range(low, high - 6 + 1):
+        num_windows += 1
+        for h in range(6):
+            for c in range(2):
+                target, forecast = values_TC[first + h, c], values_TC[first - 1, c]  # naive: the last value before
+                squared_HC[h, c] += ((target - forecast) / scaler.std[c]) ** 2
+                absolute_HC[h, c] += abs(target - forecast) / scaler.std[c]
+                symmetric_HC[h, c] += 200 * abs(target - forecast) / (abs(target) + abs(forecast))
+
+    totals = score(small_panel, "naive")
+
+    assert totals.num_windows == num_windows == 80 - 6 + 1
+    np.testing.assert_allclose(totals.squared_HC, squared_HC, rtol=1e-4)
+    np.testing.assert_allclose(totals.absolute_HC, absolute_HC, rtol=1e-4)
+    np.testing.assert_allclose(totals.symmetric_HC, symmetric_HC, rtol=1e-3)
+
+
+def test_zero_against_zero_is_no_symmetric_error():
+    stamps = pd.date_range("2024-01-01", periods=60, freq="h").to_numpy(dtype="datetime64[ns]")
+    values = np.zeros((60, 1), dtype=np.float32)
+    values[:20:2] = 1  # training rows vary, the rest is zero: the scaler's mean of 0.25 must not hide it
+    panel = Panel("zeros", values, stamps, ("a",), "h", 1, SplitByCounts(train=40, validation=10, test=10))
+    scaler = Scaler(mean=np.zeros(1), std=np.ones(1))
+    windows = Windows.of(panel.test, torch.from_numpy(panel.values), 4, 2)
+
+    totals = evaluate(Forecaster("naive", context_length=4, horizon=2).build(0), windows, scaler)
+
+    assert totals.symmetric_HC.tolist() == [[0], [0]]
+
+
+@pytest.mark.parametrize("model", model_specs())
+def test_a_score_does_not_change_with_the_batch_size(model: str, small_panel: Panel):
+    whole = score(small_panel, model, batch_size=512)
+
+    for batch_size in (1, 7, 32):
+        dealt = score(small_panel, model, batch_size=batch_size)
+        assert dealt.num_windows == whole.num_windows
+        for name in ("squared_HC", "absolute_HC", "symmetric_HC"):
+            np.testing.assert_allclose(getattr(dealt, name).sum(), getattr(whole, name).sum(), rtol=1e-6)
+
+
+def test_a_forecast_that_is_no_number_is_told_as_diverged(small_panel: Panel):
+    forecaster = Forecaster("linear", context_length=24, horizon=6).build(0).eval()
+    with torch.no_grad():
+        forecaster.model.head.linear.bias[0] = torch.nan
+
+    with pytest.raises(Diverged, match="forecasts of the test part left the finite numbers"):
+        evaluate(forecaster, windows_of(small_panel), Scaler.fit(small_panel.train))
+
+
+# What is scored
+
+
+@pytest.mark.parametrize("context_length", [1, 24, 100, 200])
+def test_the_scored_points_do_not_depend_on_the_context_length(context_length: int, small_panel: Panel):
+    assert score(small_panel, "naive", context_length).num_windows == 75
+    assert points_digest(small_panel.test, context_length, 6) == points_digest(small_panel.test, 24, 6)
+
+
+def test_the_digest_changes_with_anything_that_changes_the_scored_points(small_panel: Panel):
+    counts = SplitByCounts(train=280, validation=40, test=80)
+    assert points_digest(replace(small_panel, split=counts).test, 24, 6) == points_digest(small_panel.test, 24, 6)
+
+    others = {
+        "another horizon": (small_panel, 7),
+        "other test rows": (replace(small_panel, split=SplitByCounts(train=280, validation=41, test=79)), 6),
+        "fewer test rows": (replace(small_panel, split=SplitByCounts(train=280, validation=40, test=79)), 6),
+        "another channel": (replace(small_panel, channels=("channel_0", "other")), 6),
+        "another item": (replace(small_panel, items=("shop",)), 6),
+        "another clock": (replace(small_panel, timestamps=small_panel.timestamps + np.timedelta64(1, "h")), 6),
+    }
+    digests = {points_digest(panel.test, 24, horizon) for panel, horizon in others.values()}
+
+    assert len(digests | {points_digest(small_panel.test, 24, 6)}) == 1 + len(others)
+
+
+def test_the_digest_knows_the_values_of_nothing(small_panel: Panel):
+    doubled = replace(small_panel, values=2 * small_panel.values)
+
+    assert points_digest(doubled.test, 24, 6) == points_digest(small_panel.test, 24, 6)
+
+
+def test_items_are_told_apart_by_the_digest(small_panel: Panel):
+    split = SplitByCounts(train=100, validation=40, test=60)
+    halves = {"split": split, "items": ("x", "y"), "offsets": np.array([0, 200, 400])}
+    one = replace(small_panel, **halves)
+    turned = replace(small_panel, **{**halves, "items": ("y", "x")})
+
+    assert score(one, "naive").num_windows == 2 * 55
+    assert points_digest(one.test, 24, 6) != points_digest(turned.test, 24, 6)
+
+
+# Forecasts for the eye
+
+
+def test_the_sampled_forecasts_are_what_predict_would_say(small_panel: Panel):
+    forecaster = Forecaster("gru", context_length=24, horizon=6, recipe={"max_steps": 3})
+    forecaster.fit(small_panel.train, small_panel.validation)
+
+    arrays = sample_forecasts(forecaster, small_panel.test, windows_of(small_panel), forecaster.scaler, count=3)
+
+    first_test_row = 400 - 80
+    assert arrays["context"].shape == (3, 24, 2)
+    assert arrays["target"].shape == arrays["forecast"].shape == (3, 6, 2)
+    for sample, window in enumerate([0, 37, 74]):  # the first, the middle and the last of 75
+        row = first_test_row + window
+        assert arrays["target_start"][sample] == small_panel.timestamps[row]
+        np.testing.assert_allclose(arrays["context"][sample], small_panel.values[row - 24 : row], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(arrays["target"][sample], small_panel.values[row : row + 6], rtol=1e-4, atol=1e-5)
+        until_then = replace(
+            small_panel, values=small_panel.values[:row].copy(), timestamps=small_panel.timestamps[:row], offsets=None
+        )
+        predicted = forecaster.predict(until_then)["forecast"].to_numpy().reshape(2, 6).T
+        np.testing.assert_allclose(arrays["forecast"][sample], predicted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_is_not_sampled_twice_where_there_are_few(small_panel: Panel):
+    forecaster = Forecaster("naive", context_length=24, horizon=79).build(0)
+    windows = windows_of(small_panel, horizon=79)
+
+    arrays = sample_forecasts(forecaster, small_panel.test, windows, Scaler.fit(small_panel.train))
+
+    assert len(windows) == len(set(arrays["target_start"])) == 2

@@ -54,13 +54,23 @@ def test_the_same_seed_gives_the_same_bits(model: str, small_panel: Panel, train
     assert not torch.equal(weights(one), weights(other))
 
 
-def test_the_seed_orders_the_windows_too(train: Train):
-    # Weights of all seeds are the same here, dropout is off: what is left is the order of the windows.
-    recipe = {"max_steps": 1, "validate_every": 1, "batch_size": 4, "learning_rate": 1e-30, "schedule": "constant"}
-    one, other = (train(seed=seed, recipe=recipe) for seed in (0, 1))
+class SameStart(Forecaster):
+    """Begins with the same weights, whatever the seed."""
 
-    with torch.no_grad():
-        assert one.training_log.curve[0]["train_loss"] != other.training_log.curve[0]["train_loss"]
+    def build(self, seed: int) -> Forecaster:
+        return super().build(0)
+
+
+def test_the_seed_orders_the_windows_too(small_panel: Panel):
+    recipe = {"max_steps": 1, "batch_size": 4}
+    one, other = (
+        SameStart("linear", context_length=24, horizon=6, recipe=recipe).fit(
+            small_panel.train, small_panel.validation, seed=seed
+        )
+        for seed in (0, 1)
+    )
+
+    assert one.training_log.curve[0]["train_loss"] != other.training_log.curve[0]["train_loss"]
 
 
 # Learning
@@ -92,6 +102,30 @@ def test_the_weights_that_are_kept_are_those_of_the_smallest_validation_loss(sma
     assert log.best_step < log.steps, "the last weights are the best: this would show nothing"
     assert log.best_step == log.curve[int(np.argmin(losses))]["step"]
     assert F.mse_loss(forecaster.infer(context_BLC), target_BHC).item() == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_the_validation_loss_is_a_mean_over_windows_not_over_batches():
+    panel = synthetic_panel(num_rows=2900, num_channels=1)  # 286 validation windows: a batch of 256 and one of 30
+    forecaster = Forecaster("linear", context_length=24, horizon=6, recipe={"max_steps": 1})
+
+    forecaster.fit(panel.train, panel.validation)
+
+    context_BLC, target_BHC = all_of(windows_of(panel, "validation"))
+    expected = F.mse_loss(forecaster.infer(context_BLC), target_BHC).item()
+    assert len(context_BLC) == 286
+    assert forecaster.training_log.curve[0]["val_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_training_loss_is_a_mean_over_the_steps_since_the_look_before(small_panel: Panel, train: Train):
+    # With hardly a step taken, each loss is that of the first weights.
+    recipe = {"max_steps": 4, "validate_every": 2, "batch_size": 8, "learning_rate": 1e-20, "optimizer": "sgd"}
+
+    forecaster, windows = train(recipe=recipe), windows_of(small_panel, "train")
+
+    batches = [windows.batch(picks_B) for picks_B in shuffled_picks(len(windows), 8, 4, seed=0)]
+    losses = [F.mse_loss(forecaster.infer(context_BLC), target_BHC).item() for context_BLC, target_BHC in batches]
+    told = [look["train_loss"] for look in forecaster.training_log.curve]
+    assert told == pytest.approx([(losses[0] + losses[1]) / 2, (losses[2] + losses[3]) / 2], rel=1e-5)
 
 
 @pytest.mark.parametrize("patience", [1, 3])

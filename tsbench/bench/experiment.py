@@ -74,6 +74,8 @@ def load_experiment(target: str | Path) -> tuple[str, Experiment]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such experiment file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     return path.stem, parse_experiment(content, str(path))
@@ -239,20 +241,20 @@ class _Row(BaseModel):
 
 def _with_opponents(models: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     sections = dict(models) or {name: {} for name in model_specs()}
-    present = {section.get("model", name) for name, section in sections.items()}
+    present = {str(section.get("model", name)) for name, section in sections.items()}
     return {name: {} for name in OPPONENTS if name not in present} | sections
 
 
 def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: str) -> Iterable[_Row]:
-    spec = model_spec(section.get("model", name), f"{where}, [models.{name}]")
+    spec = model_spec(str(section.get("model", name)), f"{where}, [models.{name}]")
     own_recipe = section.get("recipe", {})
     if not isinstance(own_recipe, dict):
         raise ConfigError(f"{where}, [models.{name}]: recipe = {own_recipe!r}: write a table [models.{name}.recipe]")
     arguments = {key: value for key, value in section.items() if key not in ("recipe", "model")}
     recipe = {**experiment.recipe, **own_recipe}
     common = _common_recipe(experiment.recipe, where)
-    for chosen, varied in _settings(arguments):
-        for chosen_recipe, varied_recipe in _settings(recipe):
+    for chosen, varied in _settings(arguments, where):
+        for chosen_recipe, varied_recipe in _settings(recipe, where):
             resolved = _recipe(chosen_recipe, f"{where}, [recipe] of {name}")
             yield _Row(
                 label=" ".join([name, *(f"{key}={value}" for key, value in {**varied, **varied_recipe}.items())]),
@@ -263,9 +265,12 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
             )
 
 
-def _settings(values: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
+def _settings(values: Mapping[str, Any], where: str) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
     """Every choice of one value from each list, and the part of it that was chosen from a list."""
     axes = {key: value for key, value in values.items() if isinstance(value, list)}
+    empty = next((key for key, value in axes.items() if not value), None)
+    if empty is not None:
+        raise ConfigError(f"{where}: {empty} = []: an axis needs a value")
     for chosen in product(*axes.values()):
         varied = dict(zip(axes, chosen, strict=True))
         yield {**values, **varied}, varied

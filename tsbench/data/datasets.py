@@ -57,7 +57,7 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
             panel = synthetic_panel(**card.synthetic, split=card.split)  # type: ignore[arg-type]
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{where}: {error}") from error
-        return replace(panel, name=card.name, about=about, notes=card.defects)
+        return replace(panel, name=card.name, about=about, defects=card.defects)
     path = fetch(card, data_dirs)
     return panel_from_table(
         parse_csv(read_verified(path, card), str(path), card.encoding),
@@ -69,5 +69,5 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
         seasonality=card.seasonality,
         split=card.split,
         rows_are_consecutive=card.rows_are_consecutive,
-        notes=card.defects,
+        defects=card.defects,
     )

@@ -45,8 +45,10 @@ class Panel:
     offsets: np.ndarray = None  # type: ignore[assignment]  # None: one item
     """`[items + 1]`: item i owns the rows from offsets[i] to offsets[i + 1]."""
     about: About = About()
-    notes: tuple[str, ...] = ()
-    """What was inferred rather than told, and what is known to be wrong with the data."""
+    inferred: tuple[str, ...] = ()
+    """What was found out rather than told: said when a run starts, and in the report."""
+    defects: tuple[str, ...] = ()
+    """What is known to be wrong with the data: said in the report."""
     bounds: dict[str, np.ndarray] = field(init=False, repr=False)
     """Rows of each part, see `splits.cut`."""
 
@@ -58,6 +60,11 @@ class Panel:
         if not isinstance(self.seasonality, Integral) or self.seasonality < 1:
             raise DataError(f"{self.name}: seasonality = {self.seasonality}: give a whole number of rows, 1 for none")
         object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Everything that a reader of a report must be told of the data."""
+        return (*self.defects, *self.inferred)
 
     @property
     def num_channels(self) -> int:

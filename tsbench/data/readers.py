@@ -32,7 +32,7 @@ def read_panel(
     seasonality: int | None = None,
     split: SplitRule | None = None,
 ) -> Panel:
-    """A panel from a wide CSV file (also gzipped) or a DataFrame; what is not given is inferred and stated in `notes`.
+    """A panel from a wide CSV file (also gzipped) or a DataFrame; what is not given is found out, see `inferred`.
 
     A DataFrame may carry its timestamps as index. `split` defaults to the first 70 % of the rows for training and the
     last 20 % for testing.
@@ -154,10 +154,10 @@ def panel_from_table(
     seasonality: int | None = None,
     split: SplitRule | None = None,
     rows_are_consecutive: bool = False,
-    notes: Sequence[str] = (),
+    defects: Sequence[str] = (),
 ) -> Panel:
     """Check a table and lay it out as a panel of one item."""
-    found = list(notes)
+    found: list[str] = []
     if not len(table.frame):
         raise DataError(f"{table.where}: column names and no rows; three or more are needed")
     if time_column is None:
@@ -190,7 +190,8 @@ def panel_from_table(
         seasonality=seasonality,
         split=split,
         about=about,
-        notes=tuple(found),
+        inferred=tuple(found),
+        defects=tuple(defects),
     )
     return panel
 
@@ -223,7 +224,7 @@ def _parse_times(cells: pd.Series) -> pd.Series:
         return pd.to_datetime(cells, errors="coerce", utc=True)
 
 
-def _timestamps(table: Table, column: str, notes: list[str]) -> pd.DatetimeIndex:
+def _timestamps(table: Table, column: str, found: list[str]) -> pd.DatetimeIndex:
     if column not in table.frame:
         raise DataError(
             f"{table.where}: no column {column!r} for the time; "
@@ -245,7 +246,7 @@ def _timestamps(table: Table, column: str, notes: list[str]) -> pd.DatetimeIndex
         )
     sample = str(cells.iloc[0])
     if sample.endswith("Z") or "+" in sample[10:] or "-" in sample[11:]:
-        notes.append("time zone: timestamps were converted to UTC")
+        found.append("time zone: timestamps were converted to UTC")
     parsed = parsed.dt.tz_localize(None)
     outside = np.flatnonzero(~parsed.between(pd.Timestamp.min, pd.Timestamp.max).to_numpy())
     if outside.size:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Recipe(BaseModel):
     """How to train. Defaults are the project's: what made every family good on ETTh1 (docs/protocol.md)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     loss: Literal["mse", "mae", "huber"] = "mse"
     """Computed on the scaled values, after instance normalisation is undone; huber has delta 1."""
@@ -30,7 +30,7 @@ class Recipe(BaseModel):
     """Stop after so many looks without a new best; the best weights are kept in any case."""
     gradient_clip: float | None = Field(1.0, gt=0)
     """Largest norm of the whole gradient."""
-    precision: Literal["32", "bf16", "16", "64"] = "32"
+    precision: Annotated[Literal["32", "bf16", "16", "64"], BeforeValidator(str)] = "32"
     instance_norm: Literal["revin", "mean", "last", "none"] = "revin"
     """What is taken off each window's channels and put back on the forecast: mean and standard deviation
     (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""

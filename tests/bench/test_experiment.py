@@ -1,0 +1,318 @@
+"""Experiments: every list is an axis, and every mistake is told before the first run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tsbench.bench.experiment import (
+    Experiment,
+    default_context_length,
+    list_experiments,
+    load_experiment,
+    make_plan,
+    override,
+    parse_experiment,
+    parse_setting,
+)
+from tsbench.bench.records import Plan
+from tsbench.data.panel import Panel
+from tsbench.data.splits import SplitByCounts
+from tsbench.data.synthetic import synthetic_panel
+from tsbench.errors import ConfigError, DataError
+from tsbench.models.registry import model_specs
+from tsbench.training.recipe import Recipe
+
+PlanOf = Callable[..., Plan]
+
+OPPONENTS = ["naive", "seasonal_naive", "linear"]
+
+
+def labels(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(planned.label for planned in plan.runs))
+
+
+def test_every_list_is_an_axis(plan_of: PlanOf):
+    plan = plan_of(
+        context_lengths=[24, 48],
+        horizons=[6, 12],
+        seeds=[0, 1, 2],
+        models={"gru": {"hidden_size": [8, 16], "dropout": [0.0, 0.1]}},
+        recipe={"learning_rate": [1e-3, 1e-2]},
+    )
+
+    runs = [planned.run for planned in plan.runs]
+    assert len(runs) == len({run.key() for run in runs}) == 2 * 2 * 3 * (2 * 2 + 3) * 2  # three opponents
+    assert {(run.context_length, run.horizon, run.seed) for run in runs} == {
+        (length, horizon, seed) for length in (24, 48) for horizon in (6, 12) for seed in (0, 1, 2)
+    }
+    gru = [run for run in runs if run.model == "gru"]
+    assert {(r.arguments["hidden_size"], r.arguments["dropout"], r.recipe.learning_rate) for r in gru} == {
+        (size, dropout, rate) for size in (8, 16) for dropout in (0.0, 0.1) for rate in (1e-3, 1e-2)
+    }
+
+
+def test_a_label_names_the_keywords_in_which_siblings_differ_and_no_others(plan_of: PlanOf):
+    plan = plan_of(
+        models={"gru": {"hidden_size": [8, 16], "num_layers": 2, "recipe": {"batch_size": [4, 8]}}},
+        recipe={"max_steps": 2},
+    )
+
+    assert labels(plan)[3:] == [
+        "gru hidden_size=8 batch_size=4",
+        "gru hidden_size=8 batch_size=8",
+        "gru hidden_size=16 batch_size=4",
+        "gru hidden_size=16 batch_size=8",
+    ]
+
+
+def test_a_run_holds_every_value_down_to_the_last_default(plan_of: PlanOf, tiny_panel: Panel):
+    plan = plan_of(models={"gru": {"hidden_size": 8}}, recipe={"loss": "mae"})
+
+    run = plan.runs[-1].run
+    defaults = {name: argument.default for name, argument in model_specs()["gru"].arguments.items()}
+    assert run.arguments == defaults | {"hidden_size": 8}
+    assert run.recipe == Recipe(loss="mae")
+    assert (run.dataset, run.fingerprint) == (tiny_panel.name, tiny_panel.fingerprint)
+
+
+def test_naive_seasonal_naive_and_linear_are_in_every_comparison(plan_of: PlanOf):
+    assert labels(plan_of(models={"gru": {}})) == [*OPPONENTS, "gru"]
+    assert labels(plan_of(models={"gru": {}, "naive": {}})) == ["seasonal_naive", "linear", "gru", "naive"]
+    assert labels(plan_of(models={"straight": {"model": "linear"}})) == ["naive", "seasonal_naive", "straight"]
+
+
+def test_without_models_all_of_them_run(plan_of: PlanOf):
+    assert set(labels(plan_of())) == set(model_specs())
+
+
+def test_a_table_may_have_a_name_of_its_own(plan_of: PlanOf):
+    plan = plan_of(models={"small": {"model": "gru", "hidden_size": 8}, "large": {"model": "gru", "hidden_size": 32}})
+
+    sizes = {planned.label: planned.run.arguments.get("hidden_size") for planned in plan.runs}
+    assert (sizes["small"], sizes["large"]) == (8, 32)
+    assert {planned.run.model for planned in plan.runs} == {*OPPONENTS, "gru"}
+
+
+def test_a_recipe_of_its_own_is_used_for_that_model_alone_and_stated(plan_of: PlanOf):
+    plan = plan_of(models={"tcn": {"recipe": {"learning_rate": 5e-4, "batch_size": 16}}}, recipe={"batch_size": 16})
+
+    usual = Recipe().learning_rate
+    assert plan.differences == [f"tcn has a recipe of its own: learning_rate 0.0005 instead of {usual}"]
+    rates = {planned.label: planned.run.recipe.learning_rate for planned in plan.runs}
+    assert rates == {"naive": usual, "seasonal_naive": usual, "linear": usual, "tcn": 5e-4}
+
+
+def test_without_a_context_length_one_is_chosen_and_stated(plan_of: PlanOf):
+    plan = plan_of(context_lengths=[], horizons=[6, 60])
+
+    assert {planned.run.context_length for planned in plan.runs} == {96}  # 384 training rows allow four days
+    assert plan.notes == [
+        "auckland_pedestrians_tiny, horizon 6: context length 96 (four seasons or two horizons)",
+        "auckland_pedestrians_tiny, horizon 60: context length 96 (four seasons or two horizons)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seasonality", "train_rows", "horizon", "expected"),
+    [
+        (24, 2000, 12, 96),  # four seasons
+        (24, 2000, 96, 192),  # two horizons
+        (24, 2000, 49, 120),  # two horizons are 98 rows: five whole seasons
+        (24, 200, 12, 48),  # a quarter of the training rows: two seasons
+        (24, 50, 12, 24),  # one season at least
+        (7, 2000, 1, 28),
+        (1, 2000, 6, 12),
+    ],
+)
+def test_the_default_context_is_four_seasons_or_two_horizons_within_a_quarter_of_the_training_rows(
+    seasonality: int, train_rows: int, horizon: int, expected: int
+):
+    split = SplitByCounts(train=train_rows, validation=10, test=10)
+    panel = synthetic_panel(num_rows=train_rows + 20, seasonality=seasonality, split=split)
+
+    assert default_context_length(panel, horizon) == expected
+
+
+# Overrides from the command line
+
+BASE = Experiment(datasets="synthetic", horizons=12, models={"gru": {"num_layers": 2}, "mlp": {}})
+
+
+def test_axes_given_replace_the_experiments_own():
+    changed = override(BASE, horizons=[6, 24], context_lengths=[48], seeds=[7])
+
+    assert (changed.horizons, changed.context_lengths, changed.seeds) == ([6, 24], [48], [7])
+    assert override(BASE) == BASE
+
+
+def test_models_given_keep_the_tables_they_have():
+    assert override(BASE, models=["gru", "cnn"]).models == {"gru": {"num_layers": 2}, "cnn": {}}
+
+
+@pytest.mark.parametrize(
+    ("key", "models", "recipe"),
+    [
+        ("max_steps", {}, {"max_steps": [5, 6]}),
+        ("recipe.max_steps", {}, {"max_steps": [5, 6]}),
+        ("gru.hidden_size", {"gru": {"num_layers": 2, "hidden_size": [5, 6]}}, {}),
+        ("gru.recipe.max_steps", {"gru": {"num_layers": 2, "recipe": {"max_steps": [5, 6]}}}, {}),
+    ],
+)
+def test_set_reaches_the_recipe_of_all_a_models_keyword_and_its_own_recipe(
+    key: str, models: dict[str, Any], recipe: dict[str, Any]
+):
+    changed = override(BASE, settings={key: [5, 6]})
+
+    assert changed.models == {**BASE.models, **models}
+    assert changed.recipe == recipe
+
+
+def test_set_reaches_a_model_where_the_experiment_names_none():
+    changed = override(Experiment(datasets="synthetic", horizons=12), settings={"gru.hidden_size": 8})
+
+    assert set(changed.models) == set(model_specs())
+    assert changed.models["gru"] == {"hidden_size": 8}
+
+
+def test_an_override_leaves_the_experiment_as_it_was():
+    before = BASE.model_dump()
+
+    override(BASE, settings={"gru.hidden_size": 8, "gru.recipe.max_steps": 1, "max_steps": 2}, models=["gru"])
+
+    assert BASE.model_dump() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"models": ["gruu"]}, "--models: unknown model 'gruu'; did you mean 'gru'"),
+        ({"settings": {"max_step": 1}}, "--set max_step: unknown recipe key 'max_step'; did you mean 'max_steps'"),
+        ({"settings": {"gruu.hidden_size": 1}}, "--set gruu.hidden_size: unknown model 'gruu'; did you mean 'gru'"),
+        ({"settings": {"gru.a.b": 1}}, "--set gru.a.b: write KEY, MODEL.KEYWORD or MODEL.recipe.KEY"),
+        ({"seeds": [1, 1]}, "command line: seeds: 1 is there twice"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told(options: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        override(BASE, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("max_steps=500", 500),
+        ("learning_rate=1e-3", 0.001),
+        ("instance_norm=none", "none"),
+        ("flag=true", True),
+        ("gru.hidden_size=64,128", [64, 128]),
+        ("gru.hidden_size=[64, 128]", [64, 128]),
+        ("loss=mse,mae", ["mse", "mae"]),
+        ("precision='64'", "64"),
+        ("title=a=b", "a=b"),
+    ],
+)
+def test_values_are_read_as_in_toml_and_commas_make_a_list(text: str, expected: Any):
+    assert parse_setting(text, "--set") == (text.partition("=")[0], expected)
+
+
+@pytest.mark.parametrize("text", ["max_steps", "=5", "max_steps=", ""])
+def test_a_setting_without_key_or_value_is_refused(text: str):
+    with pytest.raises(ConfigError, match=f"--set {text}: write --set KEY=VALUE, such as --set max_steps=500"):
+        parse_setting(text, "--set")
+
+
+# Mistakes in an experiment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": 12}, "tiny.toml: unknown key 'horizon'; did you mean 'horizons'"),
+        ({"horizons": ["many"]}, r"tiny.toml: horizons.0 = 'many': input should be a valid integer"),
+        ({"horizons": [0]}, "tiny.toml: horizons.0 = 0: input should be greater than or equal to 1"),
+        ({"horizons": []}, r"tiny.toml: horizons = \[\]: value should have at least 1 item"),
+        ({"seeds": [-1]}, "tiny.toml: seeds.0 = -1"),
+        ({"seeds": [3, 3]}, "tiny.toml: seeds: 3 is there twice"),
+        ({"datasets": ["a.csv", "a.csv"]}, "tiny.toml: datasets: 'a.csv' is there twice"),
+        ({"datasets": "etth11"}, "datasets: unknown dataset 'etth11'; did you mean 'etth1'"),
+        ({"models": {"gruu": {}}}, r"experiment 'tiny', \[models.gruu\]: unknown model 'gruu'; did you mean 'gru'"),
+        (
+            {"models": {"gru": {"hiden_size": 8}}},
+            r"\[models.gru\]: unknown key 'hiden_size'; did you mean 'hidden_size'",
+        ),
+        (
+            {"models": {"gru": {"hidden_size": "big"}}},
+            r"\[models.gru\]: hidden_size = 'big': input should be a valid int",
+        ),
+        ({"models": {"gru": {"recipe": 5}}}, r"recipe = 5: write a table \[models.gru.recipe\]"),
+        ({"models": {"gru": {"recipe": {"los": 1}}}}, r"\[recipe\] of gru: unknown key 'los'; did you mean 'loss'"),
+        ({"recipe": {"los": "mse"}}, r"experiment 'tiny', \[recipe\]: unknown key 'los'; did you mean 'loss'"),
+        ({"recipe": {"loss": "mape"}}, "loss = 'mape': input should be 'mse', 'mae' or 'huber'"),
+    ],
+)
+def test_a_mistake_is_told_with_file_key_and_what_is_allowed(plan_of: PlanOf, changes: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(**changes)
+
+
+def test_a_missing_key_is_told():
+    with pytest.raises(ConfigError, match=r"mine.toml: key 'horizons' is missing"):
+        parse_experiment({"datasets": ["synthetic"]}, "mine.toml")
+
+
+def test_an_experiment_that_is_nowhere_is_told(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no experiment and no file is called 'defautl'; did you mean 'default'"):
+        load_experiment("defautl")
+    with pytest.raises(ConfigError, match=r"nowhere.toml: no such experiment file"):
+        load_experiment(tmp_path / "nowhere.toml")
+    (tmp_path / "bad.toml").write_text("title = nothing")
+    with pytest.raises(ConfigError, match=r"bad.toml: not valid TOML: .*line 1"):
+        load_experiment(tmp_path / "bad.toml")
+
+
+def test_a_dataset_that_cannot_hold_a_window_is_told_before_the_first_run(plan_of: PlanOf):
+    with pytest.raises(DataError, match="too few rows: the validation part has 120"):
+        plan_of(horizons=121)
+
+
+def test_two_datasets_of_one_name_are_refused(tiny_panel: Panel, tmp_path: Path):
+    """Records know a dataset by name: the second would be trained on under the fingerprint of the first."""
+    panels = {"a/sales.csv": replace(tiny_panel, name="sales"), "b/sales.csv": synthetic_panel()}
+    panels["b/sales.csv"] = replace(panels["b/sales.csv"], name="sales")
+    experiment = Experiment(datasets=list(panels), horizons=12, context_lengths=48)
+
+    with pytest.raises(ConfigError, match=r"'a/sales.csv' and 'b/sales.csv' have one name, 'sales'; rename a file"):
+        make_plan("two", experiment, panels.__getitem__)
+
+
+@pytest.mark.parametrize("name", list_experiments())
+def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Panel):
+    loaded, experiment = load_experiment(name)
+
+    plan, _ = make_plan(loaded, experiment, lambda dataset: replace(synthetic_panel(), name=dataset))
+
+    assert plan.title
+    assert {planned.run.model for planned in plan.runs} == set(model_specs())
+
+
+def modules_after(code: str, wanted: Sequence[str]) -> list[str]:
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*[m for m in {wanted!r} if m in sys.modules])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return told.stdout.split()
+
+
+def test_planning_imports_neither_torch_nor_lightning():
+    code = "from tsbench.api import plan_experiment; plan_experiment('smoke')"
+
+    assert modules_after(code, ["torch", "lightning"]) == []

@@ -1,0 +1,586 @@
+"""The command line: every mistake ends in one message that says where, what and what to do; help costs nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from tsbench import cli
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int | str | None
+    out: str
+    err: str
+
+
+def call(*words: str) -> Outcome:
+    """`tsbench WORDS` in this process. Whatever is no exit, such as a traceback, goes through."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setattr(sys, "argv", ["tsbench", *words])
+        patch.setenv("COLUMNS", "200")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        try:
+            cli.main()
+            code: int | str | None = 0
+        except SystemExit as stop:
+            code = stop.code
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def refusal(*words: str) -> str:
+    """The one message of a command that must be refused."""
+    outcome = call(*words)
+    assert outcome.code == 2, outcome
+    assert outcome.err.startswith("error: ")
+    assert "\nerror: " not in outcome.err
+    assert "Warning" not in outcome.err
+    assert "error" not in outcome.out.lower()
+    return outcome.err.removeprefix("error: ").strip()
+
+
+def lines(num_rows: int = 60) -> list[str]:
+    """A header and hourly rows of one channel."""
+    stamps = [f"2024-01-{1 + hour // 24:02} {hour % 24:02}:00" for hour in range(num_rows)]
+    return ["date,sold", *(f"{stamp},{hour % 24}" for hour, stamp in enumerate(stamps))]
+
+
+def with_line(number: int, text: str) -> str:
+    """The good file with another line there; the header is line 1."""
+    return "\n".join([*lines()[: number - 1], text, *lines()[number:]])
+
+
+GOOD = "\n".join(lines(400))
+STAMP = "2024-01-01 05:00"
+"""The stamp of line 7."""
+
+
+@pytest.fixture
+def sales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A good file, and a working folder of this test's own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sales.csv").write_text(GOOD)
+    return tmp_path / "sales.csv"
+
+
+BAD_FILES = {
+    "empty": ("", ["the file is empty"]),
+    "blank": ("\n \n", ["the file is empty"]),
+    "byte order mark only": ("\ufeff", ["the file is empty"]),
+    "header only": ("date,sold\n", ["no rows", "three or more are needed"]),
+    "one row": ("\n".join(lines(1)), [", line 2: 1 rows", "three are needed"]),
+    "two rows": ("\n".join(lines(2)), [", line 2: 2 rows", "three are needed"]),
+    "blank first line": ("\n" + GOOD, [", line 1: blank", "header"]),
+    "no header": (GOOD.split("\n", 1)[1], [", line 1: values instead of column names", "add a header line"]),
+    "binary": (bytes(range(256)) * 20, ["not a CSV file", "export it as comma-separated text"]),
+    "spreadsheet": (b"PK\x03\x04\x14\x00\x08\x00" + b"\x00" * 100, ["not a CSV file", "export it as comma-separated"]),
+    "latin-1": (
+        GOOD.replace("sold", "größe").encode("latin-1"),
+        [", line 1: not utf-8 text", "save the file as UTF-8"],
+    ),
+    "semicolons": (GOOD.replace(",", ";"), [", line 1: one column only", "separated by ';'", "save it with commas"]),
+    "tabs": (GOOD.replace(",", "\t"), [", line 1: one column only", r"'\t'", "save it with commas"]),
+    "web page": ("<html><body>404, not found</body></html>\n" * 9, ["no time column", "add a column such as date"]),
+    "cut archive": (gzip.compress(GOOD.encode())[:90], ["a damaged gzip file", "fetch it again"]),
+    "name twice": ("date,sold,sold\n2024-01-01,1,2\n", [", line 1: column 'sold' is there twice", "name of its own"]),
+    "open quotation mark": (with_line(7, f'"{STAMP},5'), ["not a table", "a quotation mark that is not closed"]),
+    "long row": (with_line(7, f"{STAMP},5,6"), [", line 7: 3 cells", "names 2 columns", "mend the line"]),
+    "long rows": (
+        "date,sold\n" + f"{STAMP},5,6\n" * 9,
+        [", line 2: more cells than column names", "give every column"],
+    ),
+    "short row": (with_line(7, STAMP), [", line 7, column 'sold': a missing value", "fill it"]),
+    "blank row": (with_line(7, ""), [", line 7, column 'date': an empty cell", "2024-01-31 13:00"]),
+    "no time column": ("a,b\n" + "1.5,2\n" * 60, ["no time column", "'a', 'b'", "add a column such as date"]),
+    "words for time": (
+        "a,b\n" + "x,2\n" * 60,
+        ["no time column", "first cell of 'a': 'x'", "add a column such as date"],
+    ),
+    "seconds since 1970": (
+        "timestamp,sold\n" + "".join(f"{1_700_000_000 + 3600 * i},1\n" for i in range(60)),
+        ["column 'timestamp': numbers such as 1700000000", "write them like 2024-01-31 13:00"],
+    ),
+    "unparsable time": (with_line(7, "2024-13-45,5"), [", line 7, column 'date': '2024-13-45' is not a timestamp"]),
+    "two ways to write time": (
+        with_line(7, "yesterday,5"),
+        [", line 7, column 'date': 'yesterday'", "all of them one way"],
+    ),
+    "time in another age": (
+        "date,sold\n" + "".join(f"{1000 + i}-01-01,1\n" for i in range(60)),
+        [", line 2, column 'date': '1000-01-01' is outside the years"],
+    ),
+    "time twice": (with_line(8, f"{STAMP},5"), [f", line 8: timestamp {STAMP}:00 repeats", "keep one row for each"]),
+    "time unsorted": (
+        "\n".join([*lines()[:6], lines()[7], lines()[6], *lines()[8:]]),
+        [
+            ", line 8: timestamp 2024-01-01 05:00:00 comes after 2024-01-01 06:00:00",
+            "sort the file by time, oldest first",
+        ],
+    ),
+    "newest first": ("\n".join([lines()[0], *lines()[:0:-1]]), [", line 3: timestamp", "sort the file by time"]),
+    "gap": (
+        "\n".join(lines()[:20] + lines()[21:]),
+        [", line 21: 2024-01-01 20:00:00", "2024-01-01 19:00:00 was expected", "irregular; fill or resample"],
+    ),
+    "text": (with_line(7, f"{STAMP},many"), [", line 7, column 'sold': 'many' is not a number", "mend the cell"]),
+    "thousands": (
+        with_line(7, f'{STAMP},"1,234"'),
+        [", line 7, column 'sold': '1,234' is not a number", "mend the cell"],
+    ),
+    "missing": (with_line(7, f"{STAMP},"), [", line 7, column 'sold': a missing value", "fill it"]),
+    "NaN": (with_line(7, f"{STAMP},NaN"), [", line 7, column 'sold': a missing value", "fill it"]),
+    "inf": (with_line(7, f"{STAMP},-inf"), [", line 7, column 'sold': -inf is not finite", "replace it"]),
+    "more than a float": (with_line(7, f"{STAMP},1e400"), [", line 7, column 'sold': inf is not finite", "replace it"]),
+    "more than float32": (with_line(7, f"{STAMP},1e39"), [", line 7, column 'sold': 1e+39 is larger", "a larger unit"]),
+    "too few for a split": ("\n".join(lines(4)), ["does not fit 4 rows", "bring more rows"]),
+    "too few for a window": ("\n".join(lines(30)), ["too few rows: the ", "shorten --horizon or --context-length"]),
+}
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # a warning would be a second message
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_refused_with_its_place_and_a_remedy(sales: Path, kind: str) -> None:
+    content, words = BAD_FILES[kind]
+    path = sales.with_name("bad.csv")
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    message = refusal("run", str(path), "--horizon", "24")
+
+    assert message.startswith("bad: " if "too few" in kind else str(path))
+    for word in words:
+        assert word in message
+
+
+def test_checking_a_bad_file_gives_the_same_message_as_running_it(sales: Path) -> None:
+    sales.write_text(with_line(7, f"{STAMP},many"))
+
+    assert refusal("datasets", "check", "sales.csv") == refusal("run", "sales.csv", "--horizon", "24")
+
+
+BAD_WORDS = {
+    "missing file": (["run", "none.csv", "--horizon", "6"], ["none.csv: no such file", "check the path"]),
+    "folder": (["run", "./", "--horizon", "6"], ["a folder; name a file in it"]),
+    "path below a file": (["run", "sales.csv/x.csv", "--horizon", "6"], ["sales.csv/x.csv: cannot be read", "check"]),
+    "missing experiment": (["run", "none.toml"], ["none.toml: no such experiment file"]),
+    "unknown experiment": (["run", "defalt"], ["'defalt'; did you mean 'default'?"]),
+    "unknown target": (["plan", "eth1"], ["no experiment, dataset or file is called 'eth1'; did you mean 'etth1'"]),
+    "empty target": (["plan", ""], ["no experiment, dataset or file is called ''", "allowed: auckland_pedestrians"]),
+    "no horizon": (["run", "sales.csv"], ["sales.csv: how many rows ahead? add --horizon, such as --horizon 24"]),
+    "unknown dataset": (["datasets", "check", "wether"], ["unknown dataset 'wether'; did you mean 'weather'?"]),
+    "unknown dataset to show": (["datasets", "show", "eth1"], ["unknown dataset 'eth1'; did you mean 'etth1'"]),
+    "unknown dataset to fetch": (["datasets", "fetch", "synthetik"], ["did you mean 'synthetic'?"]),
+    "unknown model": (["models", "grru"], ["unknown model 'grru'; did you mean 'gru'? allowed: cnn"]),
+    "no results": (["report", "none"], ["none: no plan.json", "`tsbench run --output none` makes them"]),
+    "no such data folder": (
+        ["run", "etth1", "--horizon", "6", "--data-dir", "none"],
+        ["--data-dir none: no such folder"],
+    ),
+}
+
+BAD_OPTIONS = {
+    "--horizon 0": ["--horizon 0: write whole numbers from 1 to"],
+    "--horizon -1": ["--horizon -1: write whole numbers from 1 to"],
+    "--horizon abc": ["--horizon abc: write whole numbers", "such as --horizon 24"],
+    "--horizon 1.5": ["--horizon 1.5: write whole numbers"],
+    "--horizon 99999999999999999999": ["--horizon 99999999999999999999: write whole numbers"],
+    "--horizon 6,6": ["6 is there twice"],
+    "--horizon 1000": ["sales: too few rows", "1,000 there for the horizon", "shorten --horizon"],
+    "--context-length 0": ["--context-length 0: write whole numbers from 1 to"],
+    "--context-length 1000": ["sales: too few rows", "1,000 before them for the context", "shorten"],
+    "--seeds a": ["--seeds a: write whole numbers from 0 to"],
+    "--seeds -1": ["--seeds -1: write whole numbers from 0 to"],
+    "--seeds 4294967296": ["--seeds 4294967296: write whole numbers from 0 to 4294967295"],
+    "--seeds 1,1": ["1 is there twice"],
+    "--models grru": ["--models: unknown model 'grru'; did you mean 'gru'?"],
+    "--set =": ["--set =: write --set KEY=VALUE, such as --set max_steps=500"],
+    "--set a": ["--set a: write --set KEY=VALUE"],
+    "--set a=": ["--set a=: write --set KEY=VALUE"],
+    "--set =3": ["--set =3: write --set KEY=VALUE"],
+    "--set gru=3": ["--set gru: unknown recipe key 'gru'", "MODEL.KEYWORD"],
+    "--set max_step=3": ["unknown recipe key 'max_step'; did you mean 'max_steps'?"],
+    "--set max_steps=many": ["max_steps = 'many': input should be a valid integer"],
+    "--set max_steps=1.5": ["max_steps = 1.5: input should be a valid integer"],
+    "--set max_steps=0": ["max_steps = 0: input should be greater than or equal to 1"],
+    "--set learning_rate=nan": ["learning_rate = nan: input should be"],
+    "--set grru.hidden_size=3": ["unknown model 'grru'; did you mean 'gru'?"],
+    "--set gru.hiden_size=3": ["[models.gru]: unknown key 'hiden_size'; did you mean 'hidden_size'?"],
+    "--set gru.hidden_size=big": ["[models.gru]: hidden_size = 'big': input should be a valid integer"],
+    "--set gru.recipe=3": ["[models.gru]: recipe = 3: write a table"],
+    "--set gru.recipe.max_step=3": ["[recipe] of gru: unknown key 'max_step'; did you mean 'max_steps'?"],
+    "--set gru.a.b.c=3": ["--set gru.a.b.c: write KEY, MODEL.KEYWORD or MODEL.recipe.KEY"],
+    "--set .=3": ["--set .: unknown model ''"],
+    "--set gru.model=lstn": ["[models.gru]: unknown model 'lstn'; did you mean 'lstm'?"],
+    "--set gru.model=3": ["[models.gru]: unknown model ", "3"],
+    "--precision 8": ["precision = '8': input should be '32', 'bf16', '16' or '64'"],
+    "--only foo": ["--only foo: write --only KEY=VALUE"],
+    "--only foo=1": ["--only foo=...: unknown key", "allowed: "],
+    "--only modl=gru": ["--only modl=...: unknown key; did you mean 'model'?"],
+    "--device gpu": ["--device: unknown device 'gpu'; did you mean 'cpu'? allowed: auto, cpu, cuda"],
+    "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
+    "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
+}
+SENSELESS_OPTIONS = [
+    "--set gru.model=gru,lstm",
+    "--set max_steps=[]",
+    "--set max_steps=true",
+    "--set learning_rate=inf",
+    "--only model=xyz",
+]
+
+
+@pytest.mark.parametrize("kind", BAD_WORDS)
+def test_what_is_not_there_is_named_with_the_nearest_that_is(sales: Path, kind: str) -> None:
+    words, expected = BAD_WORDS[kind]
+
+    message = refusal(*words)
+
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize("option", BAD_OPTIONS)
+def test_a_bad_option_is_refused_by_its_name(sales: Path, option: str) -> None:
+    given = ["--horizon", "6"] if not option.startswith("--horizon") else []
+
+    message = refusal("run", "sales.csv", *given, *option.split(" ", 1))
+
+    for part in BAD_OPTIONS[option]:
+        assert part in message
+
+
+@pytest.mark.parametrize("option", SENSELESS_OPTIONS)
+def test_an_option_that_cannot_be_meant_is_refused(sales: Path, option: str) -> None:
+    """The device, which is looked at last, is there to keep a run from starting."""
+    message = refusal(
+        "run", "sales.csv", "--horizon", "6", "--models", "gru", "--device", "none", *option.split(" ", 1)
+    )
+
+    assert "--device" not in message
+
+
+EXPERIMENT = """
+datasets = ["sales.csv"]
+horizons = [6]
+seeds = [0]
+"""
+
+BAD_EXPERIMENTS = {
+    "no TOML": ("datasets = [", ["mine.toml: not valid TOML"]),
+    "empty": ("", ["mine.toml: key 'datasets' is missing", "mine.toml: key 'horizons' is missing"]),
+    "typo": (EXPERIMENT + "horizon = [6]", ["mine.toml: unknown key 'horizon'; did you mean 'horizons'?"]),
+    "no dataset": (EXPERIMENT.replace('"sales.csv"', ""), ["mine.toml: datasets = []", "at least 1 item"]),
+    "unknown dataset": (
+        EXPERIMENT.replace("sales.csv", "wether"),
+        ["unknown dataset 'wether'; did you mean 'weather'?"],
+    ),
+    "missing file": (EXPERIMENT.replace("sales.csv", "sale.csv"), ["sale.csv: no such file"]),
+    "number for a name": (EXPERIMENT.replace('"sales.csv"', "3"), ["mine.toml: datasets.0 = 3: input should be a"]),
+    "text for a number": (EXPERIMENT.replace("6", '"six"'), ["mine.toml: horizons.0 = 'six'", "valid integer"]),
+    "nothing ahead": (EXPERIMENT.replace("6", "0"), ["mine.toml: horizons.0 = 0: input should be greater than"]),
+    "seed twice": (EXPERIMENT.replace("0]", "1, 1]"), ["mine.toml: seeds: 1 is there twice"]),
+    "list of models": (EXPERIMENT + "models = ['gru']", ["mine.toml: models = ['gru']: input should be"]),
+    "unknown model": (EXPERIMENT + "[models.grru]", ["[models.grru]: unknown model 'grru'; did you mean 'gru'?"]),
+    "unknown keyword": (EXPERIMENT + "[models.gru]\nhiden_size = 3", ["'hiden_size'; did you mean 'hidden_size'?"]),
+    "unknown choice": (EXPERIMENT + "[models.gru]\nreadout = 'best'", ["readout = 'best': input should be"]),
+    "unknown recipe key": (EXPERIMENT + "[recipe]\nmax_step = 3", ["[recipe]: unknown key 'max_step'; did you mean"]),
+    "wrong recipe type": (EXPERIMENT + "[recipe]\nmax_steps = 'x'", ["[recipe]: max_steps = 'x': input should be a"]),
+    "own recipe, typo": (EXPERIMENT + "[models.gru.recipe]\nmax_step = 3", ["[recipe] of gru: unknown key 'max_step'"]),
+    "recipe is a number": (EXPERIMENT + "recipe = 3", ["mine.toml: recipe = 3: input should be"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_EXPERIMENTS)
+def test_a_broken_experiment_is_refused_with_its_file_and_key(sales: Path, kind: str) -> None:
+    content, words = BAD_EXPERIMENTS[kind]
+    sales.with_name("mine.toml").write_text(content)
+
+    message = refusal("plan", "mine.toml")
+
+    for word in words:
+        assert word in message
+
+
+def test_a_folder_with_the_name_of_an_experiment_is_no_experiment(sales: Path) -> None:
+    sales.with_name("mine.toml").mkdir()
+
+    assert "mine.toml" in refusal("plan", "mine.toml")
+
+
+CARD = """
+name = "shop"
+title = "Sales of a shop"
+source = "the till"
+license = "CC0-1.0"
+file = "shop.csv"
+"""
+
+
+def test_a_changed_file_of_a_card_is_refused_with_both_checksums(sales: Path) -> None:
+    sales.rename(sales.with_name("shop.csv"))
+    sales.with_name("shop.toml").write_text(f"{CARD}sha256 = '{'0' * 64}'")
+
+    message = refusal("datasets", "check", "shop.toml")
+
+    assert "shop.csv: sha256 " in message
+    assert "expects 0000000000000000...; replace the file" in message
+
+
+def test_without_a_network_a_card_says_where_its_file_could_be_put(sales: Path) -> None:
+    sales.with_name("shop.toml").write_text(f"{CARD}urls = ['http://127.0.0.1:9/shop.csv']\nsha256 = '{'0' * 64}'")
+
+    message = refusal("datasets", "check", "shop.toml")
+
+    assert "shop.csv is not here and could not be downloaded from http://127.0.0.1:9/shop.csv" in message
+    assert "no network?" in message
+    assert "put shop.csv into a folder and name that with --data-dir or TSBENCH_DATA" in message
+
+
+def test_cuda_is_refused_where_there_is_none(sales: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+
+    message = refusal("run", "sales.csv", "--horizon", "6", "--device", "cuda")
+
+    assert message.startswith("--device cuda: this machine has ")
+    assert "use --device cpu or auto" in message
+    assert not Path("reports").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["run", "--horizn", "6"], "--horizon"),
+        (["pln"], "'plan'"),
+        (["datasets", "lst"], "'list'"),
+        (["run", "--horizon"], "requires an argument"),
+        (["run", "a.csv", "b.csv"], "b.csv"),
+        (["report"], "DIR"),
+    ],
+)
+def test_what_the_parser_does_not_know_is_refused_with_a_hint(words: list[str], hint: str) -> None:
+    outcome = call(*words)
+
+    assert outcome.code == 2
+    assert hint in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_number_of_five_thousand_digits_is_refused_too(sales: Path) -> None:
+    assert "write whole numbers from 1 to" in refusal("run", "sales.csv", "--horizon", "9" * 5000)
+
+
+def test_blanks_after_commas_do_not_make_other_names(sales: Path) -> None:
+    """`--models "gru, tcn"` is what people type; the unknown name shows that both were read."""
+    message = refusal("plan", "sales.csv", "--horizon", "6", "--seeds", "0, 1", "--models", "gru, tcm")
+
+    assert "unknown model 'tcm'; did you mean 'tcn'?" in message
+
+
+def test_a_file_is_checked_in_words(sales: Path) -> None:
+    outcome = call("datasets", "check", "sales.csv")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "sales: 400 rows x 1 channels, 2024-01-01 00:00:00 to 2024-01-17 15:00:00" in outcome.out
+    assert "train:      280 rows from 2024-01-01 00:00:00" in outcome.out
+    assert "note: time column: 'date' (inferred)" in outcome.out
+    assert "note: seasonality: 24 rows (the usual season of h)" in outcome.out
+
+
+def test_a_channel_that_repeats_itself_is_noted_when_a_file_is_checked(sales: Path) -> None:
+    sales.write_text("\n".join(f"{line},{'b' if i == 0 else 5}" for i, line in enumerate(GOOD.splitlines())))
+
+    assert (
+        "note: b repeats itself exactly from season to season in the training rows: no MASE"
+        in call("datasets", "check", "sales.csv").out
+    )
+
+
+def test_datasets_are_listed_with_whether_their_file_is_here(sales: Path) -> None:
+    rows = [row.split() for row in call("datasets", "list").out.splitlines()]
+
+    assert ["auckland_pedestrians", "h", "24", "yes"] in [row[:4] for row in rows]
+    assert ["etth1", "h", "24", "no"] in [row[:4] for row in rows]
+
+
+def test_a_card_is_shown_without_its_empty_fields() -> None:
+    out = call("datasets", "show", "etth1").out
+
+    assert "name:                 etth1" in out
+    assert "CC BY-ND 4.0" in out
+    assert "synthetic" not in out
+
+
+def test_fetching_what_is_here_only_verifies_it() -> None:
+    out = call("datasets", "fetch", "auckland_pedestrians_tiny", "synthetic").out
+
+    assert "auckland_pedestrians_tiny: " in out
+    assert "auckland_pedestrians_tiny.csv" in out
+    assert "synthetic: made from a seed, nothing to fetch" in out
+
+
+def test_models_are_listed_and_explained() -> None:
+    assert {"naive", "gru", "tcn", "transformer"} <= set(call("models").out.replace("│", " ").split())
+    assert "hidden_size" in call("models", "gru").out
+    assert "It has no keywords." in call("models", "naive").out
+
+
+SMALL = ["--horizon", "2", "--context-length", "24", "--models", "naive", "--seeds", "0", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The one real run of this file: naive and its opponents for two steps on a series with a constant channel."""
+    folder = tmp_path_factory.mktemp("finished")
+    rows = [f"2024-01-{1 + i // 24:02} {i % 24:02}:00,{(i * 7) % 11},5" for i in range(240)]
+    (folder / "sales.csv").write_text("\n".join(["date,sold,price", *rows]))
+    outcome = call("run", str(folder / "sales.csv"), *SMALL, "--set", "max_steps=2", "--output", str(folder / "out"))
+    return folder, outcome
+
+
+def test_a_run_ends_with_a_leaderboard_and_the_path_of_the_report(finished: tuple[Path, Outcome]) -> None:
+    folder, outcome = finished
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "sales: seasonality: 24 rows (the usual season of h)" in outcome.out  # what was inferred is said
+    assert "3 runs planned, 3 to do" in outcome.out
+    for model in ("naive", "seasonal_naive", "linear"):
+        assert model in outcome.out
+    assert outcome.out.rstrip().endswith(f"report: {folder / 'out' / 'report.html'}")
+    assert (folder / "out" / "report.html").is_file()
+
+
+def test_the_same_command_finds_nothing_left_to_do(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+    records = {path: path.read_bytes() for path in (folder / "out" / "records").rglob("*.json")}
+
+    words = ["run", str(folder / "sales.csv"), *SMALL, "--set", "max_steps=2", "--output", str(folder / "out")]
+    again = call(*words)
+
+    assert again.code == 0
+    assert "3 runs planned, 0 to do" in again.out
+    assert {path: path.read_bytes() for path in (folder / "out" / "records").rglob("*.json")} == records
+
+
+def test_a_constant_channel_works_and_mase_says_why_it_is_blank(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+
+    for path in (folder / "out" / "records").rglob("*.json"):
+        record = json.loads(path.read_text())
+        assert record["status"] == "ok"
+        assert record["metrics"]["mase"] is None
+        assert record["metrics"]["note"].startswith("MASE is blank: price repeats itself exactly")
+        assert math.isfinite(record["metrics"]["mse_scaled"])
+
+
+def test_the_report_is_written_anew_from_the_records(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+    (folder / "out" / "report.html").unlink()
+
+    outcome = call("report", str(folder / "out"))
+
+    assert (outcome.code, outcome.out) == (0, f"report: {folder / 'out' / 'report.html'}\n")
+    assert (folder / "out" / "report.html").is_file()
+
+
+def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every command that does something, with the words that call it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+
+
+def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
+    assert {" ".join(path) for path in COMMANDS} == {
+        "run",
+        "plan",
+        "report",
+        "models",
+        "datasets list",
+        "datasets show",
+        "datasets check",
+        "datasets fetch",
+    }
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself_its_options_and_gives_an_example(path: tuple[str, ...]) -> None:
+    command = COMMANDS[path]
+
+    assert command.help.splitlines()[0].endswith(".")
+    assert "Example" in command.help
+    assert f"`tsbench {' '.join(path)}" in command.help
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), parameter.name
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_help_is_shown_and_is_no_mistake(path: tuple[str, ...]) -> None:
+    outcome = call(*path, "--help")
+
+    assert outcome.code == 0
+    assert f"tsbench {' '.join(path)}" in outcome.out
+    assert call(*path, "-h").out == outcome.out
+
+
+def imported_by(code: str, *heavy: str) -> list[str]:
+    """Which of these packages a fresh interpreter has loaded after this code."""
+    tail = f"\nimport sys; print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    run = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, check=True)
+    return json.loads(run.stderr.splitlines()[-1].replace("'", '"'))
+
+
+def test_help_imports_nothing_heavy() -> None:
+    calls = [[], *map(list, COMMANDS), ["datasets"]]
+    code = f"""
+import sys
+from tsbench.cli import main
+for words in {calls!r}:
+    sys.argv = ["tsbench", *words, "--help"]
+    try:
+        main()
+    except SystemExit as stop:
+        assert stop.code == 0, words
+"""
+
+    assert imported_by(code, "torch", "lightning", "pandas", "numpy", "matplotlib", "scipy", "sklearn") == []
+
+
+def test_listing_models_and_datasets_needs_no_torch() -> None:
+    code = """
+import sys
+from tsbench.cli import main
+for words in (["models"], ["models", "gru"], ["datasets", "list"], ["datasets", "check", "synthetic"]):
+    sys.argv = ["tsbench", *words]
+    main()
+"""
+    code = code.replace(
+        "    main()", "    try:\n        main()\n    except SystemExit as stop:\n        assert not stop.code"
+    )
+
+    assert imported_by(code, "torch", "lightning", "matplotlib") == []
+
+
+def test_making_a_plan_needs_no_torch() -> None:
+    code = "from tsbench.api import plan_experiment\nassert len(plan_experiment('smoke').plan.runs) == 12"
+
+    assert imported_by(code, "torch", "lightning", "matplotlib") == []
