@@ -44,7 +44,7 @@ def windows(shape: WindowShape, count: int = 5, seed: int = 1) -> Tensor:
 
 
 SPECS = [pytest.param(spec, id=name) for name, spec in model_specs().items()]
-LEARNED = [param for param in SPECS if list(build(param.values[0]).parameters())]
+LEARNED = [p for p in SPECS if any(weight.requires_grad for weight in build(p.values[0]).parameters())]
 KEYWORDS = [
     pytest.param(spec, keyword, id=f"{name}.{keyword}")
     for name, spec in model_specs().items()

@@ -82,15 +82,13 @@ class Ridge(ClosedForm):
     penalty: added to the diagonal of the normal equations, per training window; 0 is ordinary least squares.
     """
 
-    weight_DO: Tensor
-    bias_O: Tensor
-
     def __init__(self, shape: WindowShape, *, penalty: float = 0.0) -> None:
         super().__init__()
         width, outputs = shape.context_length * shape.channels_in, shape.horizon * shape.channels_out
         self.penalty, self.shape = penalty, shape
-        self.register_buffer("weight_DO", torch.zeros(width, outputs))
-        self.register_buffer("bias_O", torch.zeros(outputs))
+        # Parameters without a gradient: counted as weights, left alone by training.
+        self.weight_DO = nn.Parameter(torch.zeros(width, outputs), requires_grad=False)
+        self.bias_O = nn.Parameter(torch.zeros(outputs), requires_grad=False)
         self._equations: tuple[Tensor, Tensor, int] | None = None
 
     def forward(self, context_BLC: Tensor) -> Tensor:
