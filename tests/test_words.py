@@ -167,7 +167,7 @@ def test_every_command_of_a_manual_does_what_it_can_without_training(
         only = cli._parse_settings(options.pop("only"), "--only")
         matrix = cli._matrix(**{key: value for key, value in options.items() if key not in ("device", "force")})
         assert matrix.missing(only)
-    elif name in ("models", "datasets list", "datasets show", "datasets check"):
+    elif name in ("models", "inspect", "datasets list", "datasets show", "datasets check"):
         monkeypatch.setattr(sys, "argv", shlex.split(command))
         with pytest.raises(SystemExit) as stop:
             cli.main()

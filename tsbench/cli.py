@@ -215,8 +215,73 @@ def models(
         return
     table = Table("keyword", "type", "default", "meaning")
     for keyword, argument in spec.arguments.items():
-        table.add_row(keyword, argument.annotation.replace("Literal", ""), str(argument.default), argument.meaning)
+        table.add_row(keyword, argument.allowed, str(argument.default), argument.meaning)
     console.print(table)
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(help="A model's name.")],
+    context_length: Annotated[int, typer.Option(min=1, help="Rows the model sees.", metavar="L")] = 96,
+    horizon: Annotated[int, typer.Option(min=1, help="Rows ahead.", metavar="H")] = 24,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the series.", metavar="C")] = 1,
+    seasonality: Annotated[int, typer.Option(min=1, help="Rows in a season.", metavar="ROWS")] = 24,
+    settings: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="A keyword of the model, or a key of the recipe.")
+    ] = [],  # noqa: B006
+) -> None:
+    """Look inside a model before it is trained: layers, shapes, weights, operations, receptive field.
+
+    Examples:
+
+    - `tsbench inspect gru`
+
+    - `tsbench inspect tcn --context-length 336 --set segment_length=1 --set num_levels=3`
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from tsbench.evaluation.inspection import inspect_model
+    from tsbench.training.forecaster import Forecaster
+    from tsbench.training.recipe import Recipe
+
+    chosen = _parse_settings(settings, "--set")
+    recipe = {key: chosen.pop(key) for key in list(chosen) if key in Recipe.model_fields}
+    forecaster = Forecaster(
+        model,
+        context_length=context_length,
+        horizon=horizon,
+        channels=channels,
+        seasonality=seasonality,
+        recipe=recipe,
+        **chosen,
+    ).build(seed=0)
+    facts = inspect_model(forecaster, channels)
+    console = Console()
+    layers = Table("layer", "kind", "in", "out", "weights", "buffers", "dtype", box=SIMPLE_HEAD)
+    for layer in facts.layers:
+        shapes = ["x".join(map(str, shape)) if shape else "" for shape in (layer.shape_in, layer.shape_out)]
+        counts = [f"{count:,}" if count else "" for count in (layer.num_parameters, layer.num_buffers)]
+        if layer.num_trainable < layer.num_parameters:
+            counts[0] += " (frozen)" if layer.num_trainable == 0 else f" ({layer.num_trainable:,} trainable)"
+        *parents, name = layer.name.split(".")
+        layers.add_row("  " * len(parents) + name, layer.kind, *shapes, *counts, layer.dtype)
+    console.print(layers)
+    weights = Table("weight", "shape", "mean", "std", "largest", title="Weights at the start, seed 0", box=SIMPLE_HEAD)
+    for weight in facts.weights:
+        shape = "x".join(map(str, weight.shape))
+        weights.add_row(weight.name, shape, *(f"{value:.4f}" for value in (weight.mean, weight.std, weight.largest)))
+    if facts.weights:
+        console.print(weights)
+    console.print(
+        f"{facts.num_parameters:,} parameters; {facts.flops_per_window:,} operations for a window", highlight=False
+    )
+    console.print(
+        f"receptive field: {facts.receptive_field} of {context_length} rows reach the forecast", highlight=False
+    )
+    if 0 < facts.receptive_field < context_length:
+        console.print("[yellow]warning: the oldest rows of the context cannot change the forecast[/yellow]")
 
 
 @datasets_app.command("list")

@@ -300,6 +300,10 @@ def test_two_datasets_of_one_name_are_refused(tiny_panel: Panel, tmp_path: Path)
         make_plan("two", experiment, panels.__getitem__)
 
 
+TWELVE = {"naive", "seasonal_naive", "profile", "linear", "dlinear", "mlp", "rnn", "lstm", "gru", "cnn", "tcn"}
+TWELVE |= {"transformer"}
+
+
 @pytest.mark.parametrize("name", list_experiments())
 def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Panel):
     loaded, experiment = load_experiment(name)
@@ -307,7 +311,8 @@ def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Pane
     plan, _ = make_plan(loaded, experiment, lambda dataset: replace(synthetic_panel(), name=dataset))
 
     assert plan.title
-    assert {planned.run.model for planned in plan.runs} == set(model_specs())
+    models = {planned.run.model for planned in plan.runs}
+    assert models == (TWELVE if name == "default" else set(model_specs()))
 
 
 def modules_after(code: str, wanted: Sequence[str]) -> list[str]:
@@ -324,3 +329,31 @@ def test_planning_imports_neither_torch_nor_lightning():
     code = "from tsbench.api import plan_experiment; plan_experiment('smoke')"
 
     assert modules_after(code, ["torch", "lightning"]) == []
+
+
+TWINS = {
+    "another name": {"gru": {}, "same": {"model": "gru"}},
+    "a value that is there twice": {"gru": {"hidden_size": [64, 64]}},
+    "a default that is spelt out": {"gru": {"hidden_size": 128}, "plain": {"model": "gru"}},
+}
+
+
+@pytest.mark.parametrize("models", TWINS.values(), ids=TWINS)
+def test_two_names_for_one_question_are_refused(models: dict[str, Any]):
+    experiment = Experiment(datasets=["synthetic"], horizons=[6], context_lengths=[24], models=models)
+
+    with pytest.raises(ConfigError, match=r"'gru.*' and '.*' ask the same; leave one out"):
+        make_plan("twins", experiment, lambda dataset: synthetic_panel())
+
+
+def test_a_table_named_after_one_model_cannot_be_another():
+    experiment = Experiment(datasets=["synthetic"], horizons=[6], models={"naive": {"model": "gru"}})
+
+    with pytest.raises(ConfigError, match=r"\[models.naive\]: 'naive' is a model itself"):
+        make_plan("masked", experiment, lambda dataset: synthetic_panel())
+
+
+@pytest.mark.parametrize("content", [{"horizons": True}, {"horizons": ["6"]}, {"seeds": [1.5]}])
+def test_what_only_looks_like_a_number_is_refused(content: dict[str, Any]):
+    with pytest.raises(ConfigError, match=next(iter(content))):
+        parse_experiment({"datasets": ["synthetic"], "horizons": [6], **content}, "lax.toml")

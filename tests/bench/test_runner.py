@@ -73,11 +73,11 @@ def test_a_record_says_what_a_script_would_find(model: str, smoke: dict[str, Rec
 
 def test_what_training_took_is_counted(smoke: dict[str, Record]):
     for name, record in smoke.items():
-        trained = name not in UNTRAINED
+        trained = name not in (*UNTRAINED, "ridge")
         assert (record.cost.steps, record.cost.windows_seen) == ((4, 4 * 8) if trained else (0, 0))
         assert [look.step for look in record.curve] == ([2, 4] if trained else [])
         assert (record.cost.train_windows_per_second is not None) == trained
-        assert (record.cost.num_parameters > 0) == trained
+        assert (record.cost.num_parameters > 0) == (name not in UNTRAINED)
     assert smoke["linear"].cost.num_parameters == 48 * 12 + 12
     assert smoke["linear"].cost.flops_per_window == 3 * 2 * 48 * 12  # three channels
 
@@ -138,7 +138,7 @@ def test_another_seed_gives_another_record_where_there_is_chance(
     others = carry_out(plan_of(seeds=1), tmp_path)
 
     same = [name for name in smoke if others[name].metrics == smoke[name].metrics]
-    assert sorted(same) == sorted(UNTRAINED)
+    assert sorted(same) == sorted([*UNTRAINED, "ridge"])  # solved, not drawn
 
 
 # A matrix in which something happens

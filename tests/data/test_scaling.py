@@ -15,7 +15,8 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.splits import SplitByFractions
 from tsbench.data.synthetic import synthetic_panel
 
-tables = arrays(np.float32, (20, 2), elements=st.floats(-1e4, 1e4, width=32))
+# Sixty-fourths: no spread of training rows is so small that a test row overflows on its scale.
+tables = arrays(np.float32, (20, 2), elements=st.integers(-640_000, 640_000).map(lambda number: number / 64))
 
 
 def panel_with(values: np.ndarray) -> Panel:

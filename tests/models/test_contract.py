@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import importlib
 import inspect
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
+from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import ModelSpec, model_specs
 
 INDEPENDENT = WindowShape(24, 6, 1, 1, seasonality=24)
@@ -44,7 +44,7 @@ def windows(shape: WindowShape, count: int = 5, seed: int = 1) -> Tensor:
 
 
 SPECS = [pytest.param(spec, id=name) for name, spec in model_specs().items()]
-LEARNED = [param for param in SPECS if list(build(param.values[0]).parameters())]
+LEARNED = [p for p in SPECS if any(weight.requires_grad for weight in build(p.values[0]).parameters())]
 KEYWORDS = [
     pytest.param(spec, keyword, id=f"{name}.{keyword}")
     for name, spec in model_specs().items()
@@ -169,15 +169,22 @@ def test_every_keyword_says_what_it_is(spec: ModelSpec, keyword: str):
     assert argument.annotation != "object"
 
 
+def python_keywords(model_class: type) -> dict[str, tuple[str, Any]]:
+    """Of the constructor and, where it hands `**keywords` on, of its base's."""
+    _, _, *keywords = inspect.signature(model_class.__init__).parameters.values()
+    handed_on = any(keyword.kind is inspect.Parameter.VAR_KEYWORD for keyword in keywords)
+    own = {k.name: (k.annotation, k.default) for k in keywords if k.kind is inspect.Parameter.KEYWORD_ONLY}
+    return (python_keywords(model_class.__base__) if handed_on else {}) | own
+
+
 @every_model
 def test_the_registry_reads_what_python_would(spec: ModelSpec):
     model_class = getattr(importlib.import_module(spec.module), spec.class_name)
-    _, *keywords = inspect.signature(model_class).parameters.values()
+    read = {name: (argument.annotation, argument.default) for name, argument in spec.arguments.items()}
+    if "init" in read:
+        assert read.pop("init") == ("Init", "default")  # the registry's own
 
-    assert all(keyword.kind is inspect.Parameter.KEYWORD_ONLY for keyword in keywords)
-    assert {k.name: (k.annotation, k.default) for k in keywords} == {
-        name: (argument.annotation, argument.default) for name, argument in spec.arguments.items()
-    }
+    assert read == python_keywords(model_class)
     assert spec.summary == inspect.getdoc(model_class).splitlines()[0]
     assert spec.summary.endswith(".")
     assert model_class.model_name == spec.name
@@ -186,17 +193,25 @@ def test_the_registry_reads_what_python_would(spec: ModelSpec):
 def another_value(spec: ModelSpec, keyword: str) -> Any:
     """Allowed, and not the default."""
     argument = spec.arguments[keyword]
-    if argument.annotation.startswith("Literal"):
-        options = ast.literal_eval(argument.annotation.removeprefix("Literal"))
-        return next(option for option in options if option != argument.default)
-    if argument.annotation == "int | None":
+    if keyword == "groups":
+        return 2  # a divisor of the filters
+    if get_origin(argument.type) is Literal:
+        return next(option for option in get_args(argument.type) if option != argument.default)
+    if argument.annotation in ("int | None", "float | None"):
         return 1
+    if argument.annotation == "bool":
+        return not argument.default
     if argument.annotation == "float":
         return argument.default + 0.4
     return argument.default + 2 if argument.default % 2 else 2 * argument.default  # an odd kernel stays odd
 
 
-NEEDS = {"readout": {"decoder": "direct"}}
+NEEDS = {
+    "readout": {"decoder": "direct"},
+    "bidirectional": {"decoder": "direct"},
+    "residual": {"num_layers": 2},
+    "pooled_length": {"pooling": "adaptive"},
+}
 """Keywords that matter only beside another."""
 
 
@@ -207,6 +222,10 @@ def test_every_keyword_changes_something(spec: ModelSpec, keyword: str):
     def in_training(**arguments: Any) -> Tensor:
         model = build(spec, **needed, **arguments).train()
         torch.manual_seed(7)  # for dropout
+        if isinstance(model, ClosedForm):
+            target, spread = torch.randn(5, INDEPENDENT.horizon, 1), torch.ones(5, 1, 1)
+            model.add(windows(INDEPENDENT).double(), target.double(), spread.double())
+            model.solve()
         return model(windows(INDEPENDENT))
 
     assert not torch.equal(in_training(), in_training(**{keyword: another_value(spec, keyword)}))

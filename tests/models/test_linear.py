@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn.linear_model
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
-from tsbench.models.linear import DLinear, Linear
+from tsbench.models.linear import DLinear, Linear, NLinear, Ridge
 from tsbench.models.mlp import MLP
 
 SHAPE = WindowShape(8, 3, 2, 2)
@@ -73,3 +74,55 @@ def test_mlp_is_matrix_products_with_rectifiers_between(context_BLC: np.ndarray)
     expected_BHC = (hidden @ weight.T + bias).reshape(4, 3, 2)
 
     np.testing.assert_allclose(forecast(model, context_BLC), expected_BHC, rtol=1e-5, atol=1e-6)
+
+
+def test_nlinear_maps_the_context_less_its_last_value_and_adds_that_again(context_BLC: np.ndarray):
+    model = NLinear(SHAPE)
+    weight, bias = numbers(model.head.linear)
+    last = context_BLC[:, -1:]
+
+    expected_BHC = ((context_BLC - last).reshape(4, 16) @ weight.T + bias).reshape(4, 3, 2) + last
+
+    np.testing.assert_allclose(forecast(model, context_BLC), expected_BHC, rtol=1e-5, atol=1e-6)
+
+
+def solved(penalty: float, spread: float = 1.0, num_windows: int = 40) -> tuple[Ridge, Tensor, Tensor]:
+    """A ridge over windows of six rows, given to it in two parts, and those windows flat."""
+    shape = WindowShape(6, 2)
+    generator = torch.Generator().manual_seed(0)
+    context = torch.randn(num_windows, 6, 1, generator=generator, dtype=torch.float64)
+    target = torch.randn(num_windows, 2, 1, generator=generator, dtype=torch.float64)
+    model = Ridge(shape, penalty=penalty).double()
+    for part in (slice(0, 7), slice(7, num_windows)):
+        model.add(context[part], target[part], torch.full_like(context[part, :1], spread))
+    model.solve()
+    return model, context[:, :, 0], target[:, :, 0]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.3])
+def test_ridge_is_the_least_squares_map_with_a_penalty_per_window_and_a_free_bias(penalty: float):
+    model, context, target = solved(penalty)
+
+    expected = sklearn.linear_model.Ridge(alpha=penalty * len(context)).fit(context, target)
+
+    torch.testing.assert_close(model.weight_DO, torch.from_numpy(expected.coef_.T))
+    torch.testing.assert_close(model.bias_O, torch.from_numpy(expected.intercept_))
+
+
+def test_ridge_aims_at_the_target_after_the_spread_is_put_back():
+    model, context, target = solved(0.0, spread=4.0)
+
+    expected = sklearn.linear_model.LinearRegression().fit(context, target / 4)
+
+    torch.testing.assert_close(model.weight_DO, torch.from_numpy(expected.coef_.T))
+
+
+def test_ridge_solves_a_context_with_a_column_of_zeros():
+    model = Ridge(WindowShape(3, 1)).double()
+    context = torch.tensor([[[1.0], [2.0], [0.0]], [[2.0], [1.0], [0.0]], [[3.0], [5.0], [0.0]], [[0.0], [1.0], [0.0]]])
+    target = context[:, :1] + 2 * context[:, 1:2]
+
+    model.add(context.double(), target.double(), torch.ones(4, 1, 1, dtype=torch.float64))
+    model.solve()
+
+    torch.testing.assert_close(model(context.double()), target.double())

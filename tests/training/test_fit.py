@@ -51,7 +51,8 @@ def test_the_same_seed_gives_the_same_bits(model: str, small_panel: Panel, train
 
     assert torch.equal(weights(one), weights(same))
     assert one.predict(small_panel).equals(same.predict(small_panel))
-    assert not torch.equal(weights(one), weights(other))
+    if model != "ridge":  # solved, not drawn
+        assert not torch.equal(weights(one), weights(other))
 
 
 class SameStart(Forecaster):

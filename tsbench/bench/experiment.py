@@ -31,7 +31,7 @@ def _as_list(value: Any) -> Any:
 class Experiment(BaseModel):
     """The matrix: every model on every dataset at every context length and horizon with every seed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     title: str = ""
     datasets: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
@@ -166,6 +166,7 @@ def make_plan(
         known_dataset(dataset)
     where = f"experiment {name!r}"
     rows = [row for section in _with_opponents(experiment.models).items() for row in _rows(*section, experiment, where)]
+    _refuse_twins(rows, where)
     panels = {dataset: load(dataset) for dataset in experiment.datasets}
     _refuse_namesakes(panels, where)
     notes, runs = [], []
@@ -209,6 +210,16 @@ def make_plan(
     return plan, {panel.name: panel for panel in panels.values()}
 
 
+def _refuse_twins(rows: Sequence[_Row], where: str) -> None:
+    """Two names for one question would be run twice and fill one record."""
+    asked: dict[str, str] = {}
+    for row in rows:
+        question = row.model_dump_json(include={"model", "arguments", "recipe"})
+        if question in asked:
+            raise ConfigError(f"{where}: {asked[question]!r} and {row.label!r} ask the same; leave one out")
+        asked[question] = row.label
+
+
 def _refuse_namesakes(panels: Mapping[str, Panel], where: str) -> None:
     """Records and tables know a panel by its name alone."""
     first: dict[str, str] = {}
@@ -247,6 +258,8 @@ def _with_opponents(models: Mapping[str, dict[str, Any]]) -> dict[str, dict[str,
 
 def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: str) -> Iterable[_Row]:
     spec = model_spec(str(section.get("model", name)), f"{where}, [models.{name}]")
+    if name in model_specs() and name != spec.name:
+        raise ConfigError(f"{where}, [models.{name}]: {name!r} is a model itself; give the table a name of its own")
     own_recipe = section.get("recipe", {})
     if not isinstance(own_recipe, dict):
         raise ConfigError(f"{where}, [models.{name}]: recipe = {own_recipe!r}: write a table [models.{name}.recipe]")

@@ -9,6 +9,66 @@ from torch.nn import functional as F
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
+from tsbench.models.choices import Activation, DropoutKind, Norm
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "prelu": nn.PReLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+_DROPOUTS: dict[str, type[nn.Module]] = {"element": nn.Dropout, "channel": nn.Dropout1d, "alpha": nn.AlphaDropout}
+
+
+def check_counts(model: str, **counts: int) -> None:
+    """Raises ConfigError for a count below one."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"{model}: {name} = {count}: allowed are whole numbers from 1")
+
+
+def make_activation(activation: Activation) -> nn.Module:
+    return _ACTIVATIONS[activation]()
+
+
+def make_dropout(kind: DropoutKind, rate: float) -> nn.Module:
+    """element drops single values, channel whole channels of `[B, D, N]` (Tompson et al. 2015), alpha keeps mean and
+    variance under SELU (Klambauer et al. 2017)."""
+    return _DROPOUTS[kind](rate)
+
+
+def make_norm(kind: Norm, width: int, num_groups: int = 4) -> nn.Module:
+    """Over `[B, D, N]`: batch (Ioffe and Szegedy 2015), instance (each channel over time), layer (all channels at one
+    place, Ba et al. 2016), group (Wu and He 2018), or nothing.
+
+    Raises ConfigError when `num_groups` does not divide the width of a group norm.
+    """
+    match kind:
+        case "none":
+            return nn.Identity()
+        case "batch":
+            return nn.BatchNorm1d(width)
+        case "instance":
+            return nn.InstanceNorm1d(width, affine=True)
+        case "layer":
+            return ChannelNorm(width)
+        case "group":
+            if width % num_groups:
+                raise ConfigError(f"norm = 'group': {num_groups} groups do not divide {width} channels")
+            return nn.GroupNorm(num_groups, width)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of `[B, D, N]`, at each place by itself."""
+
+    def forward(self, values_BDN: Tensor) -> Tensor:
+        return super().forward(values_BDN.mT).mT
 
 
 def default_segment_length(shape: WindowShape, min_segments: int = 4) -> int:

@@ -18,7 +18,7 @@ def _need_one_season(shape: WindowShape, name: str) -> None:
         )
 
 
-@register("naive")
+@register("naive", learned=False)
 class Naive(nn.Module):
     """Repeats the last value of the context."""
 
@@ -30,7 +30,7 @@ class Naive(nn.Module):
         return context_BLC[:, -1:].expand(-1, self.horizon, -1)
 
 
-@register("seasonal_naive")
+@register("seasonal_naive", learned=False)
 class SeasonalNaive(nn.Module):
     """Repeats the last season of the context."""
 
@@ -46,7 +46,7 @@ class SeasonalNaive(nn.Module):
         return context_BLC.index_select(1, self.row_H)
 
 
-@register("profile")
+@register("profile", learned=False)
 class Profile(nn.Module):
     """Repeats the mean season of the context: the mean day of hourly data."""
 

@@ -7,14 +7,20 @@ normalisation in our own measurements (docs/protocol.md); idea and parallel deco
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
+from tsbench.errors import ConfigError
 from tsbench.models.layers import DirectHead, Segments
 from tsbench.models.registry import register
+
+State = Tensor | tuple[Tensor, Tensor]
+"""Of all layers, `[layers, B, D]`; an LSTM has two, output and cell."""
 
 
 class Recurrent(nn.Module):
@@ -22,65 +28,160 @@ class Recurrent(nn.Module):
 
     hidden_size: width of the state.
     num_layers: recurrent layers, one above the other.
+    bias: whether the recurrence has biases; embedding and head keep theirs.
     dropout: share of values dropped between layers and before the head, in training.
+    bidirectional: whether a second recurrence reads the context from its end; only with decoder direct.
     segment_length: rows read at once; none: a divisor of the season; 1: the classic form, step by step.
-    decoder: direct: one linear map from the outputs to the whole horizon; parallel: one more step of the
+    decoder: direct: one linear map from the readout to the whole horizon; parallel: one more step of the
         recurrence for each segment of the horizon, all from the last state, told apart by a learned position
-        (Lin et al. 2023, section 3.3).
-    readout: what the direct decoder reads: the last output, or the outputs of all segments.
+        (Lin et al. 2023, section 3.3); rolled: forecast one segment, read it like a segment of the context, and so
+        on to the horizon (the classic decoder, for comparison).
+    readout: what the direct decoder reads of the outputs: the last (of each direction), their mean, their mean
+        weighted by a learned query (attention), or all of them.
     """
-
-    cell: type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]
 
     def __init__(
         self,
         shape: WindowShape,
+        cell: Callable[..., nn.RNNBase],
         *,
         hidden_size: int = 128,
         num_layers: int = 1,
+        bias: bool = True,
         dropout: float = 0.1,
+        bidirectional: bool = False,
         segment_length: int | None = None,
-        decoder: Literal["direct", "parallel"] = "parallel",
-        readout: Literal["last", "all"] = "last",
+        decoder: Literal["parallel", "direct", "rolled"] = "parallel",
+        readout: Literal["last", "mean", "attention", "all"] = "last",
     ) -> None:
         super().__init__()
+        _check(shape, decoder, readout, bidirectional)
         self.segments = Segments(shape, segment_length)
-        self.readout = readout
         self.embed = nn.Sequential(nn.Linear(self.segments.width, hidden_size), nn.ReLU())
-        between = dropout if num_layers > 1 else 0.0
-        self.recurrence = self.cell(hidden_size, hidden_size, num_layers, batch_first=True, dropout=between)
-        self.decoder: DirectHead | ParallelDecoder
-        if decoder == "direct":
-            self.decoder = DirectHead(hidden_size * (self.segments.count if readout == "all" else 1), shape, dropout)
-        else:
-            self.decoder = ParallelDecoder(hidden_size, shape, self.segments.length, dropout)
+        self.recurrence = cell(
+            hidden_size,
+            hidden_size,
+            num_layers,
+            bias=bias,
+            batch_first=True,
+            dropout=dropout if num_layers > 1 else 0.0,
+            bidirectional=bidirectional,
+        )
+        self.decoder: DirectHead | ParallelDecoder | RolledDecoder
+        match decoder:
+            case "direct":
+                self.readout = Readout(readout, hidden_size, self.segments.count, bidirectional)
+                self.decoder = DirectHead(self.readout.width, shape, dropout)
+            case "parallel":
+                self.decoder = ParallelDecoder(hidden_size, shape, self.segments.length, dropout)
+            case "rolled":
+                self.decoder = RolledDecoder(hidden_size, shape, self.segments.length, dropout)
 
     def forward(self, context_BLC: Tensor) -> Tensor:
-        output_BND, state = self.recurrence(self.embed(self.segments(context_BLC)))
-        if isinstance(self.decoder, ParallelDecoder):
-            return self.decoder(state, self.recurrence)
-        return self.decoder(output_BND.flatten(1) if self.readout == "all" else output_BND[:, -1])
+        output_BND, state = self.read(self.segments(context_BLC))
+        match self.decoder:
+            case DirectHead():
+                return self.decoder(self.readout(output_BND))
+            case ParallelDecoder():
+                return self.decoder(state, self.recurrence)
+            case _:
+                return self.decoder(output_BND[:, -1], state, self.read)
+
+    def read(self, segments_BNP: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """The uppermost output at every segment, `[B, N, D]`, and the state after the last one."""
+        return self.recurrence(self.embed(segments_BNP), state)
+
+
+def _check(shape: WindowShape, decoder: str, readout: str, bidirectional: bool) -> None:
+    if decoder == "direct":
+        return
+    if bidirectional:
+        raise ConfigError(f"decoder = '{decoder}' steps forward in time; use decoder = 'direct' with bidirectional")
+    if readout != "last":
+        raise ConfigError(
+            f"decoder = '{decoder}' starts from the last state; use decoder = 'direct' with readout = '{readout}'"
+        )
+    if decoder == "rolled" and shape.channels_in != shape.channels_out:
+        raise ConfigError(
+            f"decoder = 'rolled' reads its own forecast: it needs as many channels out ({shape.channels_out}) as in "
+            f"({shape.channels_in}); use decoder = 'parallel' or 'direct'"
+        )
 
 
 @register("rnn")
 class RNN(Recurrent):
-    """A plain recurrent network with tanh (Elman 1990) over segments of the context."""
+    """A plain recurrent network (Elman 1990) over segments of the context.
 
-    cell = nn.RNN
+    nonlinearity: of the state; relu does not saturate, but its states can grow without bound.
+    """
+
+    def __init__(self, shape: WindowShape, *, nonlinearity: Literal["tanh", "relu"] = "tanh", **common: Any) -> None:
+        super().__init__(shape, partial(nn.RNN, nonlinearity=nonlinearity), **common)
 
 
 @register("lstm")
 class LSTM(Recurrent):
-    """A long short-term memory (Hochreiter and Schmidhuber 1997) over segments of the context."""
+    """A long short-term memory (Hochreiter and Schmidhuber 1997) over segments of the context.
 
-    cell = nn.LSTM
+    forget_bias: where the bias of the forget gate starts: at 1 the cell remembers at first (Jozefowicz et al. 2015);
+        none: PyTorch's start, around 0.
+    """
+
+    def __init__(self, shape: WindowShape, *, forget_bias: float | None = None, **common: Any) -> None:
+        super().__init__(shape, nn.LSTM, **common)
+        if forget_bias is not None and not self.recurrence.bias:
+            raise ConfigError(f"forget_bias = {forget_bias} needs a bias; set bias = true or leave forget_bias out")
+        self.forget_bias = forget_bias
+        self.after_initialise()
+
+    def after_initialise(self) -> None:
+        """Start the forget gate's bias anew; `initialise` calls this when it has set all biases to zero."""
+        if self.forget_bias is None:
+            return
+        for name, parameter in self.recurrence.named_parameters():
+            if "bias" in name:
+                _, forget_D, _, _ = parameter.data.chunk(4)  # PyTorch's order: input, forget, candidate, output
+                # A gate has two biases, which are added: one of them is enough.
+                forget_D.fill_(self.forget_bias if "bias_ih" in name else 0.0)
 
 
 @register("gru")
 class GRU(Recurrent):
     """A gated recurrent unit (Cho et al. 2014) over segments of the context."""
 
-    cell = nn.GRU
+    def __init__(self, shape: WindowShape, **common: Any) -> None:
+        super().__init__(shape, nn.GRU, **common)
+
+
+class Readout(nn.Module):
+    """What is read of the outputs at all places: `[B, N, D]` to `[B, width]`.
+
+    With two directions D holds both outputs side by side, the backward one last. It has read everything at the first
+    place, the forward one at the last.
+    """
+
+    def __init__(
+        self, kind: Literal["last", "mean", "attention", "all"], hidden_size: int, count: int, bidirectional: bool
+    ) -> None:
+        super().__init__()
+        outputs = 2 * hidden_size if bidirectional else hidden_size
+        self.kind, self.forward_size = kind, hidden_size
+        self.width = count * outputs if kind == "all" else outputs
+        if kind == "attention":
+            self.query_D = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, output_BND: Tensor) -> Tensor:
+        match self.kind:
+            case "last":
+                return torch.cat([output_BND[:, -1, : self.forward_size], output_BND[:, 0, self.forward_size :]], 1)
+            case "mean":
+                return output_BND.mean(1)
+            case "attention":
+                # Scaled as in Vaswani et al. 2017: the width does not decide how sharp the weights are.
+                weight_BN = (output_BND @ self.query_D / math.sqrt(len(self.query_D))).softmax(1)
+                return (weight_BN.unsqueeze(1) @ output_BND).squeeze(1)
+            case "all":
+                return output_BND.flatten(1)
 
 
 class ParallelDecoder(nn.Module):
@@ -94,11 +195,10 @@ class ParallelDecoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, length * shape.channels_out)
 
-    def forward(self, state: Tensor | tuple[Tensor, Tensor], recurrence: nn.Module) -> Tensor:
-        """state: the last of all layers, `[layers, B, D]`; an LSTM has two, output and cell."""
+    def forward(self, state: State, recurrence: nn.Module) -> Tensor:
         if isinstance(state, tuple):
             output, cell = state
-            repeated: Tensor | tuple[Tensor, Tensor] = self._repeat(output), self._repeat(cell)
+            repeated: State = self._repeat(output), self._repeat(cell)
         else:
             output, repeated = state, self._repeat(state)
         batch = output.shape[1]
@@ -109,3 +209,22 @@ class ParallelDecoder(nn.Module):
 
     def _repeat(self, state: Tensor) -> Tensor:
         return state.repeat_interleave(self.count, dim=1)
+
+
+class RolledDecoder(nn.Module):
+    """Forecasts the next segment from the last output, reads it like a segment of the context, and so on."""
+
+    def __init__(self, hidden_size: int, shape: WindowShape, length: int, dropout: float) -> None:
+        super().__init__()
+        self.count = math.ceil(shape.horizon / length)
+        self.horizon, self.channels = shape.horizon, shape.channels_out
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(hidden_size, length * shape.channels_out)
+
+    def forward(self, output_BD: Tensor, state: State, read: Callable[[Tensor, State], tuple[Tensor, State]]) -> Tensor:
+        """output, state: after the context. read: one step of the network over `[B, 1, P * C]`."""
+        segments = [self.linear(self.dropout(output_BD))]
+        while len(segments) < self.count:
+            output_B1D, state = read(segments[-1].unsqueeze(1), state)
+            segments.append(self.linear(self.dropout(output_B1D[:, 0])))
+        return torch.cat(segments, 1).unflatten(1, (-1, self.channels))[:, : self.horizon]

@@ -6,7 +6,7 @@ benchmarked.
 
 A model is an `nn.Module` from `[B, L, C_in]` to `[B, H, C_out]`. Its constructor takes a `WindowShape` and then
 keywords with literal defaults: they are its configuration. Its class docstring starts with one sentence and explains
-each keyword in a line `keyword: what it is`.
+each keyword in a line `keyword: what it is`. A constructor that hands `**keywords` on has those of its base as well.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import ConfigDict, ValidationError, create_model
 
 from tsbench.errors import from_validation, unknown
+from tsbench.models import choices
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,8 +35,13 @@ _Class = TypeVar("_Class", bound=type)
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def register(name: str) -> Callable[[_Class], _Class]:
-    """Mark a model class: the registry lists it under this name."""
+def register(name: str, *, learned: bool = True, init: bool = True) -> Callable[[_Class], _Class]:
+    """Mark a model class: the registry lists it under this name.
+
+    learned: whether it has weights, which are set by training or solved for. Such a model gets instance normalisation
+    around it.
+    init: whether it matters how its weights start. A learned model for which it does has the keyword `init`.
+    """
 
     def mark(model_class: _Class) -> _Class:
         model_class.model_name = name  # type: ignore[attr-defined]
@@ -52,6 +58,19 @@ class Argument:
     default: Any
     meaning: str
 
+    @property
+    def type(self) -> Any:
+        return eval(self.annotation, {"Literal": Literal, **vars(choices)})
+
+    @property
+    def allowed(self) -> str:
+        """What may stand there, for a reader: `relu | tanh`, `int`, `int | None`."""
+        words = get_args(self.type) if get_origin(self.type) is Literal else ()
+        return " | ".join(words) or self.annotation
+
+
+_INIT = Argument("Init", "default", "how weights start (PyTorch's way, or one for all weights; biases are then zero).")
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -62,13 +81,11 @@ class ModelSpec:
     class_name: str
     summary: str
     arguments: Mapping[str, Argument]
+    learned: bool
 
     def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
-        fields: dict[str, Any] = {
-            name: (eval(argument.annotation, {"Literal": Literal}), argument.default)
-            for name, argument in self.arguments.items()
-        }
+        fields: dict[str, Any] = {name: (argument.type, argument.default) for name, argument in self.arguments.items()}
         checker = create_model(self.class_name, __config__=_STRICT, **fields)
         try:
             return checker.model_validate(dict(settings)).model_dump()
@@ -77,7 +94,14 @@ class ModelSpec:
 
     def build(self, shape: WindowShape, arguments: Mapping[str, Any]) -> nn.Module:
         """The model itself, initialised from torch's current random state."""
-        return getattr(importlib.import_module(self.module), self.class_name)(shape, **arguments)
+        arguments = dict(arguments)
+        init = arguments.pop("init", "default")
+        model = getattr(importlib.import_module(self.module), self.class_name)(shape, **arguments)
+        if init != "default":
+            from tsbench.models.initialisers import initialise
+
+            initialise(model, init)
+        return model
 
 
 @cache
@@ -99,47 +123,59 @@ def _specs_of(path: Path) -> list[ModelSpec]:
     classes = {node.name: node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)}
     specs = []
     for node in classes.values():
-        name = _registered_name(node)
-        if name is None:
+        mark = _mark(node)
+        if mark is None:
             continue
-        documented, constructor = _inherited(node, classes)
+        options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
+        learned = options.get("learned", True)
+        has_init = learned and options.get("init", True)
+        lineage = _lineage(node, classes)
+        documented = "\n".join(ast.get_docstring(ancestor, clean=False) or "" for ancestor in lineage)
         meanings = dict(re.findall(r"^\s*(\w+): (.+(?:\n {8,}.+)*)", documented, flags=re.MULTILINE))
         own = ast.get_docstring(node) or documented
         specs.append(
             ModelSpec(
-                name=name,
+                name=ast.literal_eval(mark.args[0]),
                 module=f"tsbench.models.{path.stem}",
                 class_name=node.name,
                 summary=own.splitlines()[0],
-                arguments=_arguments(constructor, meanings),
+                arguments=_arguments(lineage, meanings) | ({"init": _INIT} if has_init else {}),
+                learned=learned,
             )
         )
     return specs
 
 
-def _registered_name(node: ast.ClassDef) -> str | None:
+def _mark(node: ast.ClassDef) -> ast.Call | None:
+    """The `@register(...)` above a class."""
     for mark in node.decorator_list:
         if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "register":
-            return ast.literal_eval(mark.args[0])
+            return mark
     return None
 
 
-def _inherited(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> tuple[str, ast.FunctionDef]:
-    """The docstring and constructor of the nearest class in the file that has a constructor."""
-    for statement in node.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            return ast.get_docstring(node, clean=False) or "", statement
+def _lineage(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    """The class and, where its constructor is missing or hands `**keywords` on, its base in the file: base first."""
+    constructor = _constructor(node)
+    if constructor and not constructor.args.kwarg:
+        return [node]
     base = next(base.id for base in node.bases if isinstance(base, ast.Name) and base.id in classes)
-    return _inherited(classes[base], classes)
+    return [*_lineage(classes[base], classes), node]
 
 
-def _arguments(constructor: ast.FunctionDef, meanings: Mapping[str, str]) -> dict[str, Argument]:
-    keywords = zip(constructor.args.kwonlyargs, constructor.args.kw_defaults, strict=True)
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    functions = (statement for statement in node.body if isinstance(statement, ast.FunctionDef))
+    return next((function for function in functions if function.name == "__init__"), None)
+
+
+def _arguments(lineage: list[ast.ClassDef], meanings: Mapping[str, str]) -> dict[str, Argument]:
+    constructors = [constructor for constructor in map(_constructor, lineage) if constructor]
     return {
         keyword.arg: Argument(
             annotation=ast.unparse(keyword.annotation) if keyword.annotation else "object",
             default=ast.literal_eval(default) if default else None,
             meaning=" ".join(meanings.get(keyword.arg, "").split()),
         )
-        for keyword, default in keywords
+        for constructor in constructors
+        for keyword, default in zip(constructor.args.kwonlyargs, constructor.args.kw_defaults, strict=True)
     }

@@ -22,12 +22,16 @@ from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows, WindowShape
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
+from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
 from tsbench.training.recipe import Recipe
+from tsbench.training.trace import LayerTrace, traced_layers
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+
+_SOLVE_BATCH_SIZE = 1024
 
 _EPS = 1e-5
 """Added to a window's variance before the root (Kim et al. 2022): a constant window stays finite."""
@@ -94,14 +98,9 @@ class Forecaster(pl.LightningModule):
             channels = self.channels
         return WindowShape(self.context_length, self.horizon, channels, channels, self.seasonality)
 
-    @property
-    def is_trained(self) -> bool:
-        """Whether the model has weights that training changes; naive forecasters have none."""
-        return any(parameter.requires_grad for parameter in self.parameters())
-
     def forward(self, context_BLC: Tensor) -> Tensor:
         """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context."""
-        if not self.is_trained:
+        if not self.spec.learned:
             return self._apply_model(context_BLC)
         normalised, level, spread = self._normalise(context_BLC)
         return self._apply_model(normalised) * spread + level
@@ -131,11 +130,10 @@ class Forecaster(pl.LightningModule):
 
     def _apply_model(self, context_BLC: Tensor) -> Tensor:
         assert self.model is not None, "build() comes first"
-        if self.recipe.channel_mode == "mixing" and self.is_trained:
+        if self.recipe.channel_mode == "mixing" and self.spec.learned:
             return self.model(context_BLC)
-        batch, length, channels = context_BLC.shape
-        alone = context_BLC.mT.reshape(batch * channels, length, 1)
-        return self.model(alone).reshape(batch, channels, self.horizon).mT
+        batch, _, channels = context_BLC.shape
+        return self.model(_one_by_one(context_BLC)).reshape(batch, channels, self.horizon).mT
 
     # Training, as Lightning calls it
 
@@ -255,12 +253,23 @@ class Forecaster(pl.LightningModule):
         device = windows.starts_N.device
         check_precision(self.recipe, device)
         self.build(seed).to(device)
-        if self.is_trained:
+        if isinstance(self.model, ClosedForm):
+            self._solve(self.model, windows)
+        elif any(parameter.requires_grad for parameter in self.parameters()):
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(seed)  # for dropout; the order of the windows has a generator of its own
                 self.training_log = train(self, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
         self.to(device)  # the Trainer leaves a module on the CPU
         return self.eval()
+
+    def _solve(self, model: ClosedForm, windows: Windows) -> None:
+        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target."""
+        rearrange = _one_by_one if self.recipe.channel_mode == "independent" else _unchanged
+        for context_BLC, target_BHC in windows.in_order(_SOLVE_BATCH_SIZE):
+            normalised, level, spread = self._normalise(context_BLC.double())
+            spread_B1C = torch.as_tensor(spread).to(normalised).expand(len(target_BHC), 1, windows.channels)
+            model.add(rearrange(normalised), rearrange(target_BHC.double() - level), rearrange(spread_B1C))
+        model.solve()
 
     def predict(self, panel: Panel) -> pd.DataFrame:
         """The forecast of the `horizon` rows after the panel's last, in original units.
@@ -291,6 +300,31 @@ class Forecaster(pl.LightningModule):
         ]
         return pd.concat(frames, ignore_index=True)
 
+    def trace(self, context_BLC: Tensor, target_BHC: Tensor | None = None) -> dict[str, LayerTrace]:
+        """Activations and gradients of every layer for some windows, by layer name in order of use.
+
+        context_BLC: scaled values. target_BHC: what the recipe's loss compares with; zeros when left out.
+
+        Weights and their gradients are left as they were; hooks are removed, also after an exception.
+        """
+        if self.model is None:
+            raise ConfigError("Forecaster.trace: the model is not built yet; call fit() or build(seed) first")
+        parameters = list(self.parameters())
+        kept = [parameter.grad for parameter in parameters]
+        context_BLC = context_BLC.detach().to(self.device).to(self.dtype).requires_grad_()
+        was_training = self.training
+        self.eval()
+        try:
+            with traced_layers(self.model) as layers, torch.backends.cudnn.flags(enabled=False):
+                forecast_BHC = self(context_BLC)
+                target_BHC = torch.zeros_like(forecast_BHC) if target_BHC is None else target_BHC.to(forecast_BHC)
+                _LOSSES[self.recipe.loss](forecast_BHC, target_BHC).backward()
+                return layers
+        finally:
+            self.train(was_training)
+            for parameter, gradient in zip(parameters, kept, strict=True):
+                parameter.grad = gradient
+
     def save(self, path: str | Path) -> None:
         """Keep configuration, scaler and weights in one file."""
         if self.model is None or self.scaler is None:
@@ -316,6 +350,15 @@ class Forecaster(pl.LightningModule):
         forecaster.model.load_state_dict(kept["weights"])
         forecaster.scaler = Scaler(*kept["scale"].numpy())
         return forecaster.eval()
+
+
+def _one_by_one(values_BLC: Tensor) -> Tensor:
+    """Each channel as a window of its own: `[B, L, C]` to `[B * C, L, 1]`."""
+    return values_BLC.mT.reshape(-1, values_BLC.shape[1], 1)
+
+
+def _unchanged(values_BLC: Tensor) -> Tensor:
+    return values_BLC
 
 
 def _as_recipe(recipe: Recipe | Mapping[str, Any] | None) -> Recipe:
