@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 import typer.main
 from pydantic import BaseModel, TypeAdapter
 from test_architecture import ORDER
@@ -26,6 +27,7 @@ from tsbench.bench.records import PROTOCOL_VERSION
 from tsbench.data.cards import DatasetCard, list_cards, load_card
 from tsbench.data.datasets import load_dataset
 from tsbench.data.splits import SplitRule
+from tsbench.training.forecaster import Forecaster
 from tsbench.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -219,6 +221,23 @@ def test_settings_that_are_shown_are_accepted(block: Block) -> None:
     else:
         experiment = parse_experiment(content, str(block))
         assert make_plan("shown", experiment, load_dataset)[0].runs
+
+
+@pytest.mark.parametrize("block", [b for b in in_language("toml") if b.document.name == "blocks.md"], ids=str)
+def test_blocks_that_are_shown_can_be_built(block: Block) -> None:
+    plan, _ = make_plan("shown", parse_experiment(tomllib.loads(block.text), str(block)), load_dataset)
+
+    for run in {planned.label: planned.run for planned in plan.runs}.values():
+        forecaster = Forecaster(
+            run.model,
+            context_length=run.context_length,
+            horizon=run.horizon,
+            channels=3,
+            seasonality=24,
+            recipe=run.recipe,
+            **run.arguments,
+        ).build(seed=0)
+        assert forecaster.infer(torch.randn(2, run.context_length, 3)).isfinite().all()
 
 
 def rows_of(document: str, heading: str) -> dict[str, list[str]]:
