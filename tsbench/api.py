@@ -22,6 +22,8 @@ from tsbench.data.cards import list_cards
 from tsbench.data.datasets import load_dataset, looks_like_file
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, nearest
+from tsbench.models.registry import model_specs
+from tsbench.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from tsbench.bench.runner import Observer
@@ -37,6 +39,7 @@ class Matrix:
 
     def missing(self, only: Mapping[str, Any] | None = None, *, force: bool = False) -> list[PlannedRun]:
         """The planned runs without a record, narrowed by `only`; with `force`, those with one as well."""
+        _check_keys(only or {})
         store = RecordStore(self.folder)
         chosen = [planned for planned in self.plan.runs if _is_chosen(planned, only or {}, store)]
         if not chosen and only and "status" not in only:
@@ -128,31 +131,23 @@ def run_experiment(
     return load_records(matrix.folder)
 
 
-_OWN_KEYS = ("dataset", "label", "model", "context_length", "horizon", "seed", "status")
+_RUN_KEYS = ("dataset", "model", "context_length", "horizon", "seed")
 
 
 def _is_chosen(planned: PlannedRun, only: Mapping[str, Any], store: RecordStore) -> bool:
-    return all(_has(planned, key, value if isinstance(value, list) else [value], store) for key, value in only.items())
-
-
-def _has(planned: PlannedRun, key: str, allowed: list[Any], store: RecordStore) -> bool:
+    """Whether a planned run has one of the wanted values under every key; a model without the keyword has not."""
     run = planned.run
-    if key == "status":
-        return run.key() in store and store.read(run.key()).status in allowed
-    if key == "label":
-        return planned.label in allowed
-    recipe = run.recipe.model_dump()
-    if key in _OWN_KEYS:
-        return getattr(run, key) in allowed
-    if key in recipe or key in run.arguments:
-        return run.arguments.get(key, recipe.get(key)) in allowed
-    names = {*_OWN_KEYS, *recipe, *run.arguments}
-    if any(key in other for other in _all_arguments()):
-        return False
-    raise ConfigError(f"--only {key}=...: unknown key; {nearest(key, names)}")
+    facts: dict[str, Any] = {**run.recipe.model_dump(), **run.arguments, "label": planned.label}
+    facts |= {key: getattr(run, key) for key in _RUN_KEYS}
+    if "status" in only:
+        facts["status"] = store.read(run.key()).status if run.key() in store else "missing"
+    wanted = {key: value if isinstance(value, list) else [value] for key, value in only.items()}
+    return all(key in facts and facts[key] in values for key, values in wanted.items())
 
 
-def _all_arguments() -> list[Mapping[str, Any]]:
-    from tsbench.models.registry import model_specs
-
-    return [spec.arguments for spec in model_specs().values()]
+def _check_keys(only: Mapping[str, Any]) -> None:
+    keywords = (name for spec in model_specs().values() for name in spec.arguments)
+    known = {*_RUN_KEYS, "label", "status", *Recipe.model_fields, *keywords}
+    for key in only:
+        if key not in known:
+            raise ConfigError(f"--only {key}=...: unknown key; {nearest(key, known)}")

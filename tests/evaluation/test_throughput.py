@@ -125,7 +125,7 @@ def test_a_real_forecaster_has_positive_figures():
 
 
 def test_summaries_are_medians_and_percentiles():
-    inference = Inference([1.0, 2.0, 9.0], [float(sample) for sample in range(101)])
+    inference = Inference(4, [1.0, 2.0, 9.0], [float(sample) for sample in range(101)])
 
     assert inference.median_windows_per_second == 2.0
     assert (inference.latency_ms(50), inference.latency_ms(95)) == (50.0, 95.0)

@@ -38,7 +38,7 @@ from tsbench.evaluation.accuracy import EVALUATION_BATCH_SIZE, evaluate, points_
 from tsbench.evaluation.metrics import metrics
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
-    PREDICT_BATCH_SIZE,
+    Inference,
     PeakMemory,
     flops_per_window,
     measure_inference,
@@ -144,27 +144,53 @@ def execute(
 def _answer(
     run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    panel, clock = prepared.panel, Clock()
+    """Fit, evaluate, measure: the parts of a record that only a finished run has."""
+    panel, scaler, clock = prepared.panel, prepared.scaler, Clock()
     windows, forecaster = prepared.windows(run), prepared.forecaster(run)
     with PeakMemory(prepared.values_TC.device) as memory:
         with clock("fit"):
             forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
         with clock("evaluate"):
-            totals = evaluate(forecaster, windows["test"], prepared.scaler)
+            totals = evaluate(forecaster, windows["test"], scaler)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
+    scores = metrics(
+        totals.squared_HC,
+        totals.absolute_HC,
+        totals.symmetric_HC,
+        totals.num_windows,
+        scaler=scaler,
+        train=panel.train,
+        seasonality=panel.seasonality,
+    )
+    accuracy = Metrics(
+        **scores,
+        num_scored_windows=totals.num_windows,
+        points_digest=points_digest(panel.test, run.context_length, run.horizon),
+    )
+    answer = {
+        "metrics": accuracy,
+        "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
+        "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
+    }
+    return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler)
+
+
+def _cost(
+    forecaster: Forecaster, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]
+) -> Cost:
     log = forecaster.training_log
-    samples = [seconds / steps for steps, seconds in log.chunks[1:] or log.chunks]  # the first chunk warms up
-    fit_seconds = clock.seconds.pop("fit")
-    own = {"train": log.train_seconds, "validate": log.validate_seconds}
-    cost = Cost(
+    samples = [chunk_seconds / steps for steps, chunk_seconds in log.chunks[1:] or log.chunks]  # the first warms up
+    train_speed = forecaster.recipe.batch_size / float(np.median(samples)) if samples else None
+    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds, 0.0)
+    return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
-        flops_per_window=flops_per_window(forecaster, panel.num_channels),
-        train_windows_per_second=run.recipe.batch_size / float(np.median(samples)) if samples else None,
+        flops_per_window=flops_per_window(forecaster, channels),
+        train_windows_per_second=train_speed,
         train_step_ms=[1000 * sample for sample in samples],
         predict_windows_per_second=inference.median_windows_per_second,
         predict_samples=inference.windows_per_second,
-        predict_batch_size=min(PREDICT_BATCH_SIZE, len(windows["validation"])),
+        predict_batch_size=inference.batch_size,
         latency_p50_ms=inference.latency_ms(50),
         latency_p95_ms=inference.latency_ms(95),
         peak_memory_mib=memory.mib,
@@ -172,17 +198,14 @@ def _answer(
         steps=log.steps,
         best_step=log.best_step,
         windows_seen=log.windows_seen,
-        seconds={"build": max(fit_seconds - sum(own.values()), 0.0), **own, **clock.seconds},
+        seconds={
+            "build": building,
+            "train": log.train_seconds,
+            "validate": log.validate_seconds,
+            "evaluate": seconds["evaluate"],
+            "measure": seconds["measure"],
+        },
     )
-    totals_by_name = {name: getattr(totals, name) for name in totals.__dataclass_fields__}
-    scores = metrics(**totals_by_name, scaler=prepared.scaler, train=panel.train, seasonality=panel.seasonality)
-    accuracy = Metrics(
-        **scores,
-        num_scored_windows=totals.num_windows,
-        points_digest=points_digest(panel.test, run.context_length, run.horizon),
-    )
-    arrays = sample_forecasts(forecaster, panel.test, windows["test"], prepared.scaler)
-    return {"metrics": accuracy, "cost": cost, "curve": [CurvePoint.model_validate(p) for p in log.curve]}, arrays
 
 
 def seconds_by_probe(run: Run, prepared: Prepared) -> float:

@@ -31,6 +31,7 @@ _WARM_UP_CALLS = 3
 class Inference:
     """Samples of inference alone, data on the device already."""
 
+    batch_size: int
     windows_per_second: list[float]
     latencies_ms: list[float]
     """Of one window at a time."""
@@ -51,7 +52,7 @@ def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: floa
     many, one = many.contiguous(), many[:1].contiguous()
     batch_seconds = _samples(lambda: forecaster.infer(many), device, seconds)
     single_seconds = _samples(lambda: forecaster.infer(one), device, seconds)
-    return Inference([count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds])
+    return Inference(count, [count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds])
 
 
 def _samples(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
