@@ -97,14 +97,9 @@ def _experiment_of(target: str, horizons: Sequence[int]) -> tuple[str, Experimen
 
 
 def carry_out(
-    matrix: Matrix,
-    *,
-    device: str = "auto",
-    only: Mapping[str, Any] | None = None,
-    force: bool = False,
-    observer: Observer | None = None,
+    matrix: Matrix, runs: list[PlannedRun], *, device: str = "auto", observer: Observer | None = None
 ) -> Path:
-    """Execute what is missing and write the report. Returns its path.
+    """Execute these runs of a matrix and write its report. Returns the report's path.
 
     Raises MachineError when the device is not here or the folder cannot be written.
     """
@@ -114,7 +109,6 @@ def carry_out(
 
     where = resolve_device(device)
     matrix.plan.save(matrix.folder)
-    runs = matrix.missing(only, force=force)
     run_plan(matrix.plan, dict(matrix.panels), matrix.folder, where, runs, observer or Observer())
     return build(matrix.folder)
 
@@ -127,7 +121,7 @@ def run_experiment(
     options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
-    carry_out(matrix, device=device, force=force)
+    carry_out(matrix, matrix.missing(force=force), device=device)
     return load_records(matrix.folder)
 
 

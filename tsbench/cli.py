@@ -110,17 +110,18 @@ def run(
     estimate = Estimate.from_folder(matrix.folder)
     seconds = estimate.total(runs)
     about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
-    console.print(f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}")
+    todo = f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}"
+    console.print(todo, markup=False)
     try:
         with Display(console, runs, estimate) as display:
-            report = carry_out(matrix, device=device, only=chosen, force=force, observer=display)
+            report = carry_out(matrix, runs, device=device, observer=display)
     except KeyboardInterrupt:
         done = len(matrix.plan.runs) - len(matrix.missing())
         console.print(f"\nstopped; {done} of {len(matrix.plan.runs)} runs are recorded, the same command does the rest")
         raise typer.Exit(130) from None
     for table in leaderboard_tables(read_results(matrix.folder)):
         console.print(table)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False)
+    console.print(f"report: {report}", highlight=False, markup=False)
 
 
 @app.command()
@@ -149,6 +150,7 @@ def plan(
     matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from tsbench.bench.estimate import Estimate, probe
@@ -160,7 +162,7 @@ def plan(
     missing = matrix.missing(_parse_settings(only, "--only"))
     estimate = Estimate.from_folder(matrix.folder)
     timed = probe(estimate, missing, matrix.panels)
-    table = Table(title=matrix.plan.title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=escape(matrix.plan.title), title_justify="left", box=SIMPLE_HEAD)
     for header in ("configuration", "dataset", "context → horizon", "runs", "to do", "each"):
         table.add_column(header, no_wrap=header in ("runs", "to do", "each"))
     for (label, dataset, rows_seen, rows_ahead), runs in _grouped(matrix).items():
@@ -168,7 +170,7 @@ def plan(
         seconds = estimate.seconds(runs[0].run)
         shown = in_words(seconds) if seconds is not None else "?"
         task = f"{rows_seen} → {rows_ahead}"
-        table.add_row(label, dataset, task, str(len(runs)), str(len(todo)), shown)
+        table.add_row(escape(label), escape(dataset), task, str(len(runs)), str(len(todo)), shown)
     console.print(table)
     total = estimate.total(missing) or 0.0
     basis = (
@@ -362,9 +364,10 @@ def fetch_dataset(
 
 def main() -> None:
     """The entry point: a user's mistake ends in one message and exit code 2, a bug in a traceback."""
-    # Threads that wait for each other by spinning made a training step 17 times slower on a machine that had other work
-    # to do (two threads on two busy cores); waiting passively costs nothing there. Read when torch is first imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # How long torch's threads (GNU OpenMP) wait for each other by spinning. A GRU step of 12 ms, two threads on two
+    # cores, took 147 ms beside four other busy processes, with this limit 55 ms; on a quiet machine the limit costs
+    # nothing (12.3 against 12.6 ms). Read when torch is first imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app()
     except TsbenchError as error:

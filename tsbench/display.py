@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from tsbench.bench.estimate import Estimate
@@ -56,7 +57,7 @@ class Display(Observer):
         if record.status == "ok" and record.metrics and record.cost:
             outcome = f"MSE {record.metrics.mse_scaled:.4f} (scaled)  {sum(record.cost.seconds.values()):.1f} s"
         else:
-            outcome = f"[red]{record.status}[/red]: {record.reason}"
+            outcome = f"[red]{record.status}[/red]: {escape(record.reason)}"
         self.console.print(f"[dim]{self.done:>4}/{self.total}[/dim]  {_name(planned)}  {outcome}", highlight=False)
 
     def _time_left(self) -> str:
@@ -66,7 +67,8 @@ class Display(Observer):
 
 def _name(planned: PlannedRun) -> str:
     dataset, context_length, horizon = planned.run.task
-    return f"{planned.label} on {dataset} {context_length}→{horizon}, seed {planned.run.seed}"
+    # Labels and datasets are called what users call them: square brackets in them are no markup.
+    return escape(f"{planned.label} on {dataset} {context_length}→{horizon}, seed {planned.run.seed}")
 
 
 def in_words(seconds: float) -> str:

@@ -357,3 +357,11 @@ def test_a_table_named_after_one_model_cannot_be_another():
 def test_what_only_looks_like_a_number_is_refused(content: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(content))):
         parse_experiment({"datasets": ["synthetic"], "horizons": [6], **content}, "lax.toml")
+
+
+def test_set_reaches_an_opponent_that_nobody_named():
+    experiment = Experiment(datasets=["synthetic"], horizons=[6], models={"gru": {}})
+
+    changed = override(experiment, settings={"linear.recipe.max_steps": 7})
+
+    assert changed.models["linear"] == {"recipe": {"max_steps": 7}}

@@ -35,9 +35,7 @@ def score(forecaster: Forecaster, panel: Panel) -> dict[str, Any]:
     """All metrics on the test part."""
     scaler = Scaler.fit(panel.train)
     totals = evaluate(forecaster, windows_of(panel, "test", forecaster.horizon), scaler)
-    return metrics(
-        totals.squared_HC, totals.absolute_HC, totals.symmetric_HC, totals.num_windows, scaler, panel.train, 24
-    )
+    return metrics(totals.squared_HC, totals.absolute_HC, totals.symmetric_HC, totals.num_windows, scaler, panel.train)
 
 
 def untrained(model: str, horizon: int) -> Forecaster:

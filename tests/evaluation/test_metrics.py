@@ -56,7 +56,7 @@ def totals_of(target_NHC: np.ndarray, forecast_NHC: np.ndarray) -> dict[str, Any
 
 
 def score(target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel = ZIGZAG) -> dict[str, Any]:
-    return metrics(**totals_of(target_NHC, forecast_NHC), scaler=SCALER, train=of.train, seasonality=of.seasonality)
+    return metrics(**totals_of(target_NHC, forecast_NHC), scaler=SCALER, train=of.train)
 
 
 def test_each_metric_is_its_definition():

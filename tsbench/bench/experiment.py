@@ -125,7 +125,7 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
             raise unknown("recipe key", last, names, where)
         content["recipe"] = {**content["recipe"], last: value}
         return
-    sections = content["models"] or {name: {} for name in model_specs()}
+    sections = _with_opponents(content["models"])
     if path[0] not in sections:
         raise unknown("model", path[0], sections, where)
     section = dict(sections[path[0]])
@@ -135,7 +135,7 @@ def _set(content: dict[str, Any], key: str, value: Any) -> None:
         section[last] = value
     else:
         raise ConfigError(f"{where}: write KEY, MODEL.KEYWORD or MODEL.recipe.KEY")
-    content["models"] = {**sections, path[0]: section}
+    content["models"] = {**(content["models"] or sections), path[0]: section}
 
 
 def parse_setting(text: str, option: str) -> tuple[str, Any]:

@@ -161,7 +161,6 @@ def _answer(
         totals.num_windows,
         scaler=scaler,
         train=panel.train,
-        seasonality=panel.seasonality,
     )
     accuracy = Metrics(
         **scores,

@@ -31,7 +31,6 @@ def metrics(
     num_windows: int,
     scaler: Scaler,
     train: Part,
-    seasonality: int,
 ) -> dict[str, Any]:
     """All metrics of a run from its totals (see ErrorTotals), by name; `note` says why one is blank.
 
@@ -40,7 +39,9 @@ def metrics(
     squared, absolute = squared_HC / num_windows, absolute_HC / num_windows
     original_squared, original_absolute = squared * scaler.std**2, absolute * scaler.std
     tables = {"mse_scaled": squared, "mae_scaled": absolute, "mse": original_squared, "mae": original_absolute}
-    mase, note = _mase(original_absolute.mean(axis=0), seasonal_scale(train, seasonality), train.panel.channels)
+    mase, note = _mase(
+        original_absolute.mean(axis=0), seasonal_scale(train, train.panel.seasonality), train.panel.channels
+    )
     overall = {name: float(table.mean()) for name, table in tables.items()}
     return {
         **overall,

@@ -14,8 +14,6 @@ Padding = Literal["valid", "same", "causal"]
 
 PaddingMode = Literal["zeros", "reflect", "replicate"]
 
-Pooling = Literal["none", "max", "average"]
-
 Init = Literal[
     "default",
     "zeros",

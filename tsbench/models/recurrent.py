@@ -1,7 +1,7 @@
 """Recurrent networks: RNN, LSTM and GRU over segments of the context, or over its single steps.
 
-Segments instead of steps shorten the recurrence from L to L / P states and made the largest difference after instance
-normalisation in our own measurements (docs/protocol.md); idea and parallel decoder are SegRNN's (Lin et al. 2023).
+Segments instead of steps shorten the recurrence from L to L / P states; idea and parallel decoder are SegRNN's (Lin et
+al. 2023).
 """
 
 from __future__ import annotations

@@ -26,6 +26,12 @@ from tsbench.report.tables import RANKING_RULE, Results, TaskResults, leaderboar
 from tsbench.report.verdict import overall_verdict, task_verdict
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SETTINGS: dict[str, Any] = {
+    "loader": FileSystemLoader(_TEMPLATES),
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+    "keep_trailing_newline": True,
+}
 _SECTIONS = ("Accuracy against throughput", "Error by step ahead", "Forecasts against the truth", "Training curves")
 
 
@@ -108,11 +114,8 @@ def _task_context(results: Results, task: TaskResults) -> dict[str, Any]:
 
 def _html_environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        **_SETTINGS,
     )
     script = (_TEMPLATES / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -126,12 +129,9 @@ def _html_environment() -> Environment:
 def _markdown_environment() -> Environment:
     """Every value is escaped on its way out, unless it is marked as safe."""
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
         autoescape=False,
         finalize=escape_markdown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+        **_SETTINGS,
     )
     environment.filters["code"] = lambda text: Markup(" ".join(text.split()))
     return environment

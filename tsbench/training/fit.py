@@ -7,7 +7,6 @@ That leaves loops, callbacks, precision and devices to Lightning, at a cost that
 from __future__ import annotations
 
 import logging
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -135,11 +134,9 @@ def train(
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )
-        interrupt_handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
-        except SystemExit as error:  # what Lightning makes of Ctrl-C, after which it ignores the signal
-            signal.signal(signal.SIGINT, interrupt_handler)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
     return training
 

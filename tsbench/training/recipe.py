@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Recipe(BaseModel):
-    """How to train. Defaults are the project's: what made every family good on ETTh1 (docs/protocol.md)."""
+    """How to train. Why the defaults are what they are: docs/protocol.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
