@@ -91,6 +91,23 @@ def test_an_experiment_can_be_a_value(tmp_path: Path):
     assert frame["model"].tolist() == ["naive", "seasonal_naive", "linear"]
 
 
+def test_an_experiment_is_explained_by_a_row_per_model_and_method(experiment: Path):
+    pytest.importorskip("captum", reason="captum is the extra 'explain'")
+    tsbench.run_experiment(experiment, device="cpu", keep_forecasters=True)
+    planned = Path("reports/tiny/plan.json").read_bytes()
+
+    frame = tsbench.explain_experiment(experiment, device="cpu", num_windows=2, horizons=[6])
+
+    assert len(list(Path("reports/tiny/forecasters").iterdir())) == 10
+    assert list(frame.columns) == [
+        "dataset", "context_length", "horizon", "label", "method", "lag", "share", "points_at_season"
+    ]  # fmt: skip
+    season = frame[(frame["label"] == "seasonal_naive") & (frame["method"] == "occlusion")]
+    assert season[["horizon", "lag", "points_at_season"]].to_numpy().tolist() == [[6, 24, True]]
+    assert season["share"].item() == pytest.approx(1)
+    assert Path("reports/tiny/plan.json").read_bytes() == planned  # the report still shows both horizons
+
+
 @pytest.fixture
 def sales(tmp_path: Path) -> Path:
     """Ten weeks of daily sales of two shops, with a weekly pattern."""

@@ -119,7 +119,8 @@ def third_party_imports() -> dict[str, str]:
 
 
 def declared_dependencies() -> set[str]:
-    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needs = [*project["dependencies"], *(need for extra in project["optional-dependencies"].values() for need in extra)]
     return {normal(re.split(r"[<>=~! \[;]", need)[0]) for need in needs}
 
 

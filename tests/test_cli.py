@@ -497,6 +497,40 @@ def test_the_report_is_written_anew_from_the_records(finished: tuple[Path, Outco
     assert (folder / "out" / "report.html").is_file()
 
 
+def explained(folder: Path, *words: str) -> Outcome:
+    settings = ["--set", "max_steps=2", "--output", str(folder / "out")]
+    return call("explain", str(folder / "sales.csv"), *SMALL, *settings, *words)
+
+
+def test_explaining_ends_with_a_table_and_the_path_of_the_report(finished: tuple[Path, Outcome]) -> None:
+    pytest.importorskip("captum", reason="captum is the extra 'explain'")
+    folder, _ = finished
+
+    first, again, more = (
+        explained(folder),
+        explained(folder),
+        explained(folder, "--windows", "3", "--only", "model=linear"),
+    )
+
+    assert (first.code, first.err) == (0, "")
+    assert "linear on sales 24→2: explained on 16 test windows, trained again" in first.out
+    rows = [line.split() for line in first.out.splitlines()]
+    assert ["seasonal_naive", "occlusion", "24", "100.0%", "yes"] in rows
+    assert ["naive", "occlusion", "1", "50.0%", "no"] in rows  # one row, at lags 1 and 2
+    assert first.out.rstrip().endswith(f"report: {folder / 'out' / 'report.html'}")
+    assert "What the forecasts rest on" in (folder / "out" / "report.md").read_text(encoding="utf-8")
+    assert again.out.count("explained before") == 3
+    assert "linear on sales 24→2: explained on 3 test windows, kept forecaster" in more.out
+    assert " on sales 24→2: " not in more.out.replace("linear on sales", "")
+
+
+def test_the_number_of_windows_has_one_default() -> None:
+    from tsbench.bench.explanations import NUM_WINDOWS
+
+    (option,) = (parameter for parameter in COMMANDS["explain",].params if parameter.name == "num_windows")
+    assert option.default == NUM_WINDOWS
+
+
 def commands(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
     """Every command that does something, with the words that call it."""
     for name, command in group.commands.items():
@@ -512,6 +546,7 @@ COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "run",
+        "explain",
         "plan",
         "report",
         "inspect",

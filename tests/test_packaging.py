@@ -74,7 +74,8 @@ def test_the_wheel_installs_the_command_and_names_its_needs(wheel: zipfile.ZipFi
     metadata = wheel.read(f"{info}METADATA").decode()
 
     assert "tsbench = tsbench.cli:main" in wheel.read(f"{info}entry_points.txt").decode()
-    assert metadata.count("Requires-Dist: ") == len(project["dependencies"])
+    assert metadata.count("Requires-Dist: ") == len(project["dependencies"]) + metadata.count("; extra == 'explain'")
+    assert "Requires-Dist: captum<0.10,>=0.9; extra == 'explain'" in metadata
     assert f"{info}licenses/LICENSE" in wheel.namelist()
 
 
@@ -94,3 +95,11 @@ def test_an_unpacked_wheel_plans_the_default_experiment_from_any_folder(wheel: z
     path, runs = run.stdout.split()
     assert Path(path).is_relative_to(tmp_path)
     assert int(runs) == 36
+
+
+def test_make_installs_the_extras_whose_tests_it_runs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    installs = re.findall(r"install .* -e '\.\[(.*?)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
+
+    assert len(installs) == 2  # uv, and pip where it fails
+    assert all(set(extras.split(",")) == set(project["optional-dependencies"]) for extras in installs)

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tsbench.api import explain_experiment as explain_experiment
     from tsbench.api import run_experiment as run_experiment
     from tsbench.bench.records import load_records as load_records
     from tsbench.data.datasets import load_dataset as load_dataset
@@ -22,6 +23,7 @@ _HOMES = {
     "Panel": "tsbench.data.panel",
     "Recipe": "tsbench.training.recipe",
     "TsbenchError": "tsbench.errors",
+    "explain_experiment": "tsbench.api",
     "load_dataset": "tsbench.data.datasets",
     "load_records": "tsbench.bench.records",
     "read_panel": "tsbench.data.readers",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from tsbench.bench.experiment import (
     override,
     parse_experiment,
 )
+from tsbench.bench.explanations import NUM_WINDOWS, explain_runs, first_seeds
 from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
 from tsbench.data.cards import list_cards
 from tsbench.data.datasets import load_dataset, looks_like_file
@@ -97,9 +98,16 @@ def _experiment_of(target: str, horizons: Sequence[int]) -> tuple[str, Experimen
 
 
 def carry_out(
-    matrix: Matrix, runs: list[PlannedRun], *, device: str = "auto", observer: Observer | None = None
+    matrix: Matrix,
+    runs: list[PlannedRun],
+    *,
+    device: str = "auto",
+    observer: Observer | None = None,
+    keep_forecasters: bool = False,
 ) -> Path:
     """Execute these runs of a matrix and write its report. Returns the report's path.
+
+    keep_forecasters: keep what was trained in `forecasters/<key>.pt`, for `Forecaster.load`.
 
     Raises MachineError when the device is not here or the folder cannot be written.
     """
@@ -109,20 +117,91 @@ def carry_out(
 
     where = resolve_device(device)
     matrix.plan.save(matrix.folder)
-    run_plan(matrix.plan, dict(matrix.panels), matrix.folder, where, runs, observer or Observer())
+    run_plan(
+        matrix.plan,
+        dict(matrix.panels),
+        matrix.folder,
+        where,
+        runs,
+        observer or Observer(),
+        keep_forecasters=keep_forecasters,
+    )
     return build(matrix.folder)
 
 
 def run_experiment(
-    target: str | Path | Experiment = "default", *, device: str = "auto", force: bool = False, **options: Any
+    target: str | Path | Experiment = "default",
+    *,
+    device: str = "auto",
+    force: bool = False,
+    keep_forecasters: bool = False,
+    **options: Any,
 ) -> pd.DataFrame:
     """What `tsbench run` does, from Python: one row per run, see `load_records`.
 
     options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
-    carry_out(matrix, matrix.missing(force=force), device=device)
+    carry_out(matrix, matrix.missing(force=force), device=device, keep_forecasters=keep_forecasters)
     return load_records(matrix.folder)
+
+
+def carry_out_explanations(
+    matrix: Matrix,
+    runs: list[PlannedRun],
+    *,
+    device: str = "auto",
+    num_windows: int = NUM_WINDOWS,
+    force: bool = False,
+    tell: Callable[[PlannedRun, str], None] | None = None,
+) -> Path:
+    """Explain of every label and task the first of these runs, and write the report. Returns the report's path.
+
+    tell: is told what becomes of each run. Raises MachineError where captum is missing.
+    """
+    from tsbench.report.build import build
+    from tsbench.training.devices import resolve_device
+
+    where, is_planned_there = resolve_device(device), _is_planned_there(matrix)
+    explain_runs(
+        first_seeds(runs), matrix.panels, matrix.folder, where, num_windows=num_windows, force=force, tell=tell
+    )
+    if not is_planned_there:  # else the report keeps all that was asked for in the folder
+        matrix.plan.save(matrix.folder)
+    return build(matrix.folder)
+
+
+def _is_planned_there(matrix: Matrix) -> bool:
+    if not (matrix.folder / "plan.json").is_file():
+        return False
+    return set(_names(matrix.plan)) <= set(_names(Plan.load(matrix.folder)))
+
+
+def _names(plan: Plan) -> list[tuple[str, str]]:
+    return [(planned.label, planned.run.key()) for planned in plan.runs]
+
+
+def explain_experiment(
+    target: str | Path | Experiment = "default",
+    *,
+    num_windows: int = NUM_WINDOWS,
+    device: str = "auto",
+    force: bool = False,
+    **options: Any,
+) -> pd.DataFrame:
+    """What `tsbench explain` does, from Python: one row per task, model and method.
+
+    Columns: `dataset, context_length, horizon, label, method`, the `lag` with the greatest importance, its `share`, and
+    `points_at_season`: whether that lag is the season or a multiple of it.
+
+    options: as for `plan_experiment`.
+    """
+    from tsbench.report.peaks import peaks
+    from tsbench.report.tables import read_results
+
+    matrix = plan_experiment(target, **{"command": f"tsbench.explain_experiment({str(target)!r})", **options})
+    carry_out_explanations(matrix, matrix.plan.runs, device=device, num_windows=num_windows, force=force)
+    return peaks(read_results(matrix.folder))
 
 
 _RUN_KEYS = ("dataset", "model", "context_length", "horizon", "seed")

@@ -14,6 +14,7 @@ from tsbench.errors import ConfigError, TsbenchError
 
 if TYPE_CHECKING:
     from tsbench.api import Matrix
+    from tsbench.bench.records import PlannedRun
     from tsbench.data.panel import Panel
 
 app = typer.Typer(
@@ -55,6 +56,7 @@ Only = Annotated[
         help="Execute these planned runs only, such as `model=gru`, `seed=0` or `status=failed` (with --force).",
     ),
 ]
+Device = Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda.")]
 Precision = Annotated[str, typer.Option(help="32, bf16, 16 (GPU) or 64.")]
 DataDirs = Annotated[
     list[Path], typer.Option("--data-dir", help="A folder to look for data files in; may be repeated.", metavar="DIR")
@@ -73,11 +75,14 @@ def run(
     seeds: Seeds = "",
     settings: Set = [],  # noqa: B006
     only: Only = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda.")] = "auto",
+    device: Device = "auto",
     precision: Precision = "",
     data_dir: DataDirs = [],  # noqa: B006
     output: Output = None,
     force: Annotated[bool, typer.Option("--force", help="Also run what has a record already.")] = False,
+    keep_forecasters: Annotated[
+        bool, typer.Option("--keep-forecasters", help="Keep what is trained in DIR/forecasters, for `tsbench explain`.")
+    ] = False,
 ) -> None:
     """Run an experiment's missing runs and write the report.
 
@@ -114,12 +119,66 @@ def run(
     console.print(todo, markup=False)
     try:
         with Display(console, runs, estimate) as display:
-            report = carry_out(matrix, runs, device=device, observer=display)
+            report = carry_out(matrix, runs, device=device, observer=display, keep_forecasters=keep_forecasters)
     except KeyboardInterrupt:
         done = len(matrix.plan.runs) - len(matrix.missing())
         console.print(f"\nstopped; {done} of {len(matrix.plan.runs)} runs are recorded, the same command does the rest")
         raise typer.Exit(130) from None
     for table in leaderboard_tables(read_results(matrix.folder)):
+        console.print(table)
+    console.print(f"report: {report}", highlight=False, markup=False)
+
+
+@app.command()
+def explain(
+    target: Target = "default",
+    horizon: Horizon = [],  # noqa: B006
+    context_length: ContextLength = [],  # noqa: B006
+    models: Models = "",
+    seeds: Seeds = "",
+    settings: Set = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
+    device: Device = "auto",
+    precision: Precision = "",
+    data_dir: DataDirs = [],  # noqa: B006
+    output: Output = None,
+    force: Annotated[bool, typer.Option("--force", help="Also explain what was explained before.")] = False,
+    num_windows: Annotated[
+        int, typer.Option("--windows", min=1, help="Test windows to explain, evenly spaced.", metavar="W")
+    ] = 16,
+) -> None:
+    """Show which part of the context the forecasts rest on, and add it to the report.
+
+    Integrated gradients and occlusion for every model, Grad-CAM for convolutions, attention maps for Transformers: of
+    each configuration the first seed. What `tsbench run --keep-forecasters` kept is loaded, the rest is trained again
+    and kept. Needs the extra: `pip install 'tsbench[explain]'`.
+
+    Examples:
+
+    - `tsbench explain`: the default experiment
+
+    - `tsbench explain sales.csv --horizon 24 --models gru,tcn --windows 32`
+    """
+    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
+    from rich.console import Console
+
+    from tsbench.api import carry_out_explanations
+    from tsbench.report.tables import read_results
+    from tsbench.report.terminal import peak_tables
+
+    console = Console(soft_wrap=True)
+
+    def tell(planned: PlannedRun, what: str) -> None:
+        dataset, rows_seen, rows_ahead = planned.run.task
+        console.print(f"{planned.label} on {dataset} {rows_seen}→{rows_ahead}: {what}", highlight=False, markup=False)
+
+    runs = matrix.missing(_parse_settings(only, "--only"), force=True)
+    try:
+        report = carry_out_explanations(matrix, runs, device=device, num_windows=num_windows, force=force, tell=tell)
+    except KeyboardInterrupt:
+        console.print("\nstopped; the same command does the rest")
+        raise typer.Exit(130) from None
+    for table in peak_tables(read_results(matrix.folder)):
         console.print(table)
     console.print(f"report: {report}", highlight=False, markup=False)
 

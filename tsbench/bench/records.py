@@ -231,6 +231,11 @@ class RecordStore:
             return {name: file[name] for name in file.files}
 
 
+def forecaster_path(folder: Path, key: str) -> Path:
+    """Where the trained forecaster of a run lies, if it was kept (`Forecaster.load`)."""
+    return folder / "forecasters" / f"{key}.pt"
+
+
 def write_durably(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a whole file or none: temporary name in the same folder, flush to the disk, rename."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")

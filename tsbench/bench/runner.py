@@ -28,6 +28,8 @@ from tsbench.bench.records import (
     RecordStore,
     Run,
     Status,
+    forecaster_path,
+    write_durably,
 )
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
@@ -59,11 +61,18 @@ class Observer:
 
 
 def run_plan(
-    plan: Plan, panels: dict[str, Panel], folder: Path, device: torch.device, runs: list[PlannedRun], observer: Observer
+    plan: Plan,
+    panels: dict[str, Panel],
+    folder: Path,
+    device: torch.device,
+    runs: list[PlannedRun],
+    observer: Observer,
+    *,
+    keep_forecasters: bool = False,
 ) -> None:
     """Execute these runs of a plan, one after the other; each record is on the disk before the next run starts.
 
-    A run that fails leaves a record that says why, and the matrix goes on.
+    A run that fails leaves a record that says why, and the matrix goes on. keep_forecasters: also what was trained.
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
@@ -74,7 +83,8 @@ def run_plan(
         if prepared is None or prepared.panel is not panel:
             prepared = Prepared.on(panel, device)
         observer.starts(planned)
-        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned))
+        keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
+        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep)
         store.write(record, arrays)
         observer.ends(planned, record)
 
@@ -98,7 +108,7 @@ class Prepared:
         return {name: Windows.of(part, self.values_TC, run.context_length, run.horizon) for name, part in parts.items()}
 
     def forecaster(self, run: Run) -> Forecaster:
-        return Forecaster(
+        forecaster = Forecaster(
             run.model,
             context_length=run.context_length,
             horizon=run.horizon,
@@ -107,18 +117,24 @@ class Prepared:
             recipe=run.recipe,
             **run.arguments,
         )
+        forecaster.scaler = self.scaler
+        return forecaster
 
 
 def execute(
-    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None = None
+    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None = None, keep: Path | None = None
 ) -> tuple[Record, dict[str, np.ndarray]]:
-    """One run, from weights to record, and the forecasts that are kept beside it. A failure is a record, too."""
+    """One run, from weights to record, and the forecasts that are kept beside it. A failure is a record, too.
+
+    keep: the file for the trained forecaster, if it is wanted.
+    """
     answer: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
+    forecaster: Forecaster | None = None
     status: Status = "ok"
     reason = detail = ""
     try:
-        answer, arrays = _answer(run, prepared, tell)
+        answer, arrays, forecaster = _answer(run, prepared, tell)
     except Diverged as error:
         status, reason = "diverged", str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -138,12 +154,14 @@ def execute(
         machine=describe_machine(prepared.values_TC.device),
         **answer,
     )
+    if keep is not None and forecaster is not None:
+        write_durably(keep, forecaster.save)
     return record, arrays
 
 
 def _answer(
     run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+) -> tuple[dict[str, Any], dict[str, np.ndarray], Forecaster]:
     """Fit, evaluate, measure: the parts of a record that only a finished run has."""
     panel, scaler, clock = prepared.panel, prepared.scaler, Clock()
     windows, forecaster = prepared.windows(run), prepared.forecaster(run)
@@ -172,7 +190,7 @@ def _answer(
         "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
     }
-    return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler)
+    return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler), forecaster
 
 
 def _cost(

@@ -5,6 +5,7 @@ Letters beside those of the project: A attention heads, E width of a head.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -52,18 +53,26 @@ class RotaryAttention(nn.Module):
         self.register_buffer("angle_NE", position_angles(count, width // num_heads), persistent=False)
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
-        query, key, value = (
-            projection(tokens_BND).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
-        angle_NE = self.get_buffer("angle_NE")
         mixed_BANE = F.scaled_dot_product_attention(
-            rotate(query, angle_NE),
-            rotate(key, angle_NE),
-            value,
+            *self._rotated(tokens_BND),
+            self._by_head(self.value(tokens_BND)),
             dropout_p=self.dropout if self.training else 0.0,
         )
         return self.out(mixed_BANE.transpose(1, 2).flatten(2))
+
+    def weights(self, tokens_BND: Tensor) -> Tensor:
+        """How each token shares its attention, `[B, N, N]`, mean over heads: rows sum to one."""
+        query_BANE, key_BANE = self._rotated(tokens_BND)
+        return (query_BANE @ key_BANE.mT / math.sqrt(query_BANE.shape[3])).softmax(3).mean(1)
+
+    def _rotated(self, tokens_BND: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys, `[B, A, N, E]`."""
+        angle_NE = self.get_buffer("angle_NE")
+        query_BANE, key_BANE = self._by_head(self.query(tokens_BND)), self._by_head(self.key(tokens_BND))
+        return rotate(query_BANE, angle_NE), rotate(key_BANE, angle_NE)
+
+    def _by_head(self, values_BND: Tensor) -> Tensor:
+        return values_BND.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
 
 class RotaryEncoderLayer(nn.Module):

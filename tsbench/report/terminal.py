@@ -1,4 +1,4 @@
-"""The leaderboard in a terminal, at most 100 columns wide."""
+"""The leaderboard, and what the forecasts rest on, in a terminal, at most 100 columns wide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tsbench.report.page import COLUMNS, leaderboard_rows
+from tsbench.report.peaks import METHODS, task_peaks
 from tsbench.report.tables import Results, TaskResults
+from tsbench.report.wording import BLANK, percent
 
 _SHOWN = {"mse_scaled": "MSE (scaled)", "skill": "skill", "train_windows_per_second": "train/s"}
 _SHOWN |= {"predict_windows_per_second": "predict/s", "num_parameters": "params"}
@@ -36,3 +38,23 @@ def leaderboard_table(results: Results, task: TaskResults) -> Table:
 def leaderboard_tables(results: Results) -> list[Table]:
     """One table per task, in the order of the plan."""
     return [leaderboard_table(results, task) for task in results.tasks]
+
+
+def peak_tables(results: Results) -> list[Table]:
+    """One table per task that was explained: for every model and method the lag with the greatest importance."""
+    tables = []
+    for task in results.tasks:
+        table = Table(title=Text(str(task.task)), title_justify="left", box=box.SIMPLE_HEAD)
+        table.caption = Text("lag: with the greatest importance; at season: whether that is the season or a multiple")
+        table.caption_justify = "left"
+        table.add_column("model", overflow="fold", min_width=16, max_width=36)
+        table.add_column("method", no_wrap=True)
+        for header in ("lag", "share", "at season"):
+            table.add_column(header, justify="right", no_wrap=True)
+        for peak in task_peaks(results.folder, task):
+            at_season = BLANK if peak.points_at_season is None else "yes" if peak.points_at_season else "no"
+            cells = peak.label, METHODS[peak.method], str(peak.lag), percent(peak.share), at_season
+            table.add_row(*map(Text, cells))
+        if table.row_count:
+            tables.append(table)
+    return tables

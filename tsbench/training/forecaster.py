@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -134,14 +134,22 @@ class Forecaster(pl.LightningModule):
     def _apply_model(self, context_BCL: Tensor) -> Tensor:
         assert self.model is not None, "build() comes first"
         forecast = self.model(self._arranged(context_BCL))
-        return forecast.mT if self._mixes else forecast.reshape(*context_BCL.shape[:2], self.horizon)
+        return forecast.mT if self.mixes_channels else forecast.reshape(*context_BCL.shape[:2], self.horizon)
 
     def _arranged(self, values_BCL: Tensor) -> Tensor:
         """As the model takes its windows: all channels in one, or each channel in a window of its own."""
-        return values_BCL.mT if self._mixes else values_BCL.reshape(-1, values_BCL.shape[2], 1)
+        return values_BCL.mT if self.mixes_channels else values_BCL.reshape(-1, values_BCL.shape[2], 1)
+
+    def model_input(self, context_BLC: Tensor) -> Tensor:
+        """What the model itself is given for these windows: `[B, L, C]`, or `[B * C, L, 1]` with independent channels.
+
+        Without level and spread, unless it is a model that takes the values as they are.
+        """
+        context_BCL = context_BLC.mT.contiguous()
+        return self._arranged(self._normalise(context_BCL)[0] if self.spec.learned else context_BCL)
 
     @property
-    def _mixes(self) -> bool:
+    def mixes_channels(self) -> bool:
         return self.recipe.channel_mode == "mixing" and self.spec.learned
 
     # Training, as Lightning calls it
@@ -334,8 +342,8 @@ class Forecaster(pl.LightningModule):
             for parameter, gradient in zip(parameters, kept, strict=True):
                 parameter.grad = gradient
 
-    def save(self, path: str | Path) -> None:
-        """Keep configuration, scaler and weights in one file."""
+    def save(self, path: str | Path | BinaryIO) -> None:
+        """Keep configuration, scaler and weights in one file, by its path or open for writing."""
         if self.model is None or self.scaler is None:
             raise ConfigError("Forecaster.save: nothing was fitted yet; call fit(panel.train, panel.validation) first")
         settings = {
