@@ -236,6 +236,21 @@ def test_a_setting_without_key_or_value_is_refused(text: str):
         parse_setting(text, "--set")
 
 
+# Starting from a saved forecaster
+
+
+def test_a_pretrained_file_of_other_content_is_another_question(plan_of: PlanOf, tmp_path: Path):
+    path = tmp_path / "gru.pt"
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        path.write_bytes(content)
+        plan = plan_of(models={"gru": {"recipe": {"pretrained": str(path)}}})
+        keys.append({planned.label: planned.run.key() for planned in plan.runs})
+
+    assert keys[0]["gru"] == keys[2]["gru"] != keys[1]["gru"]
+    assert keys[0]["linear"] == keys[1]["linear"]
+
+
 # Mistakes in an experiment
 
 
@@ -258,6 +273,14 @@ def test_a_setting_without_key_or_value_is_refused(text: str):
         (
             {"models": {"gru": {"hidden_size": "big"}}},
             r"\[models.gru\]: hidden_size = 'big': input should be a valid int",
+        ),
+        (
+            {"models": {"gru": {"recipe": {"pretrained": "no.pt"}}}},
+            r"\[models.gru.recipe\]: pretrained = 'no.pt': cannot be",
+        ),
+        (
+            {"recipe": {"pretrained": "no.pt"}},
+            r"\[recipe\]: pretrained fits one model; write it under \[models.NAME.rec",
         ),
         ({"models": {"gru": {"recipe": 5}}}, r"recipe = 5: write a table \[models.gru.recipe\]"),
         ({"models": {"gru": {"recipe": {"los": 1}}}}, r"\[recipe\] of gru: unknown key 'los'; did you mean 'loss'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
@@ -16,7 +17,7 @@ from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, from_validation, nearest, unknown
 from tsbench.models.registry import model_spec, model_specs
 from tsbench.resources import resource_dir
-from tsbench.training.recipe import Recipe
+from tsbench.training.recipe import Group, Recipe
 
 OPPONENTS = ("naive", "seasonal_naive", "linear")
 """In every comparison, asked for or not: a network that does not beat them is not worth its cost."""
@@ -193,6 +194,7 @@ def make_plan(
                             model=row.model,
                             arguments=row.arguments,
                             recipe=row.recipe,
+                            pretrained_digest=row.pretrained_digest,
                         ),
                     )
                     for row in rows
@@ -247,6 +249,7 @@ class _Row(BaseModel):
     model: str
     arguments: dict[str, Any]
     recipe: Recipe
+    pretrained_digest: str
     difference: str
 
 
@@ -274,6 +277,7 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
                 model=spec.name,
                 arguments=spec.resolve(chosen, f"{where}, [models.{name}]"),
                 recipe=resolved,
+                pretrained_digest=_pretrained_digest(resolved.pretrained, f"{where}, [models.{name}.recipe]"),
                 difference=_difference(name, own_recipe, common),
             )
 
@@ -293,11 +297,25 @@ def _recipe(values: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise from_validation(error, where, Recipe.model_fields) from error
+        raise from_validation(error, where, Recipe.model_fields, {"groups": Group.model_fields}) from error
+
+
+def _pretrained_digest(file: str, where: str) -> str:
+    """Weights of another content are another question, whatever their file is called."""
+    if not file:
+        return ""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: pretrained = {file!r}: cannot be read ({error.strerror}); Forecaster.save makes one"
+        ) from error
 
 
 def _common_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The recipe of all models, keys that are axes left as lists."""
+    if values.get("pretrained"):
+        raise ConfigError(f"{where}, [recipe]: pretrained fits one model; write it under [models.NAME.recipe]")
     alone = {key: value for key, value in values.items() if not isinstance(value, list)}
     return _recipe(alone, f"{where}, [recipe]").model_dump() | {k: v for k, v in values.items() if isinstance(v, list)}
 

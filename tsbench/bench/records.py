@@ -50,6 +50,8 @@ class Run(_Value):
     arguments: dict[str, Any]
     """Every keyword of the model, defaults included."""
     recipe: Recipe
+    pretrained_digest: str = ""
+    """Of the file that the recipe starts from."""
 
     def key(self) -> str:
         """Sixteen hex digits that change with anything that could change the answer."""
@@ -157,6 +159,18 @@ class Machine(_Value):
     versions: dict[str, str]
 
 
+class Pretrained(_Value):
+    """What became of the tensors of the forecaster that a run started from."""
+
+    taken: list[str]
+    mismatched: list[str]
+    """Same name, other shape: started anew."""
+    skipped: list[str]
+    """Only in the file."""
+    new: list[str]
+    """Only in the model: started anew."""
+
+
 class Record(_Value):
     """The answer to one run."""
 
@@ -175,6 +189,7 @@ class Record(_Value):
     metrics: Metrics | None = None
     cost: Cost | None = None
     curve: list[CurvePoint] = []
+    pretrained: Pretrained | None = None
 
 
 class RecordStore:

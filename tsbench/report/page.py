@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from tsbench.bench.records import DataFacts, Record
+from tsbench.bench.records import DataFacts, Pretrained, Record
 from tsbench.report.tables import Entry, Results, TaskResults, across_tasks, leaderboard
 from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
 
@@ -250,8 +251,31 @@ def metric_notes(task: TaskResults) -> list[str]:
 
 def common_recipe(results: Results) -> dict[str, str]:
     """The recipe that most runs have; `Plan.differences` names the others."""
-    recipes = Counter(planned.run.recipe for planned in results.plan.runs)
-    return {name: str(value) for name, value in recipes.most_common(1)[0][0].model_dump().items()} if recipes else {}
+    recipes = Counter(planned.run.recipe.model_dump_json() for planned in results.plan.runs)
+    most = json.loads(recipes.most_common(1)[0][0]) if recipes else {}
+    return {name: str(value) if value not in ("", [], {}) else "none" for name, value in most.items()}
+
+
+def pretrained(results: Results) -> list[str]:
+    """A sentence for each model that started from a saved forecaster: what was taken of it, and what was not."""
+    return [
+        f"{entry.label} on {task.task} started from {record.run.recipe.pretrained}: {_account(record.pretrained)}."
+        for task in results.tasks
+        for entry in task.entries
+        for record in entry.finished[:1]
+        if record.pretrained
+    ]
+
+
+def _account(tensors: Pretrained) -> str:
+    parts = [f"{counted(len(tensors.taken), 'tensor')} taken"]
+    for names, words in (
+        (tensors.mismatched, "of another shape and started anew"),
+        (tensors.new, "not in it and started anew"),
+        (tensors.skipped, "only in it and skipped"),
+    ):
+        parts += [f"{len(names)} {words} ({', '.join(names)})"] if names else []
+    return "; ".join(parts)
 
 
 def model_arguments(results: Results) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -26,7 +27,8 @@ from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
-from tsbench.training.recipe import Recipe
+from tsbench.training.pretrained import Transfer, freeze, named, take_weights
+from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
@@ -71,24 +73,39 @@ class Forecaster(pl.LightningModule):
         self.model: nn.Module | None = None
         self.scaler: Scaler | None = None
         self.training_log = Training()
+        self.transfer: Transfer | None = None
+        """What was taken from the recipe's pretrained forecaster."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
         self._steps_since_look = 0
 
     # The model
 
     def build(self, seed: int) -> Forecaster:
-        """Make the model anew, its weights drawn from `seed`; the global random state is left alone."""
+        """Make the model anew, its weights drawn from `seed`, then taken from the recipe's pretrained forecaster.
+
+        The global random state is left alone. Raises ConfigError when the recipe names weights that are not there.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = self.spec.build(self._shape(), self.arguments)
-        if self.recipe.precision == "64":
-            self.double()
+            self._make_model()
         return self
 
     def configure_model(self) -> None:
         """Lightning's hook: a forecaster that was not built yet is built when its training starts."""
         if self.model is None:
-            self.model = self.spec.build(self._shape(), self.arguments)
+            self._make_model()
+
+    def _make_model(self) -> None:
+        recipe = self.recipe
+        self.model = self.spec.build(self._shape(), self.arguments)
+        if recipe.precision == "64":
+            self.double()
+        if recipe.pretrained and self.spec.learned:
+            if isinstance(self.model, ClosedForm):
+                raise ConfigError(f"pretrained: {self.spec.name} is solved for, not trained; leave pretrained out")
+            kept = _read(recipe.pretrained)
+            self.transfer = take_weights(self.model, kept["weights"], recipe.pretrained)
+        freeze(self.model, recipe.freeze if self.spec.learned else ())
 
     def _shape(self) -> WindowShape:
         channels = 1
@@ -147,7 +164,7 @@ class Forecaster(pl.LightningModule):
     # Training, as Lightning calls it
 
     def configure_optimizers(self) -> Any:
-        recipe, parameters = self.recipe, [p for p in self.parameters() if p.requires_grad]
+        recipe, parameters = self.recipe, self._parameter_groups()
         common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
         optimizer: torch.optim.Optimizer
         match recipe.optimizer:
@@ -160,6 +177,18 @@ class Forecaster(pl.LightningModule):
         if recipe.schedule == "constant":
             return optimizer
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=self._num_steps())]
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """The weights to train, each in the recipe's first group whose pattern fits, or in the common one."""
+        assert self.model is not None, "configure_model() comes first"
+        left = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        groups = []
+        for pattern, group in self.recipe.groups.items():
+            members = [left.pop(name) for name in named(self.model, pattern, "groups") if name in left]
+            if members:
+                groups.append({"params": members, **group.model_dump(exclude_none=True)})
+        groups += [{"params": list(left.values())}] if left else []
+        return [{**group, "lr": group.pop("learning_rate", self.recipe.learning_rate)} for group in groups]
 
     def _num_steps(self) -> int:
         """Where the schedule ends: with the recipe's budget, or with what a Trainer of the user's own will do."""
@@ -261,6 +290,7 @@ class Forecaster(pl.LightningModule):
         """What `fit` does with windows of scaled values that lie on the device already."""
         device = windows.starts_N.device
         check_precision(self.recipe, device)
+        self.training_log = Training()
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):
             self._solve(self.model, windows)
@@ -352,13 +382,32 @@ class Forecaster(pl.LightningModule):
 
     @classmethod
     def load(cls, path: str | Path) -> Forecaster:
-        """A forecaster that `save` kept, on the CPU. Nothing in the file is executed."""
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        forecaster = cls(**json.loads(kept["settings"])).build(seed=0)
+        """A forecaster that `save` kept, on the CPU. Nothing in the file is executed.
+
+        Raises ConfigError when the file is missing or something else.
+        """
+        kept = _read(path)
+        settings = json.loads(kept["settings"])
+        # What the weights started from is in them: the file need not be here.
+        settings["recipe"]["pretrained"] = ""
+        forecaster = cls(**settings).build(seed=0)
         assert forecaster.model is not None
         forecaster.model.load_state_dict(kept["weights"])
         forecaster.scaler = Scaler(*kept["scale"].numpy())
         return forecaster.eval()
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """What `Forecaster.save` kept."""
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; Forecaster.save(path) makes one") from None
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        raise ConfigError(f"{path}: cannot be read as a forecaster ({str(error).splitlines()[0]})") from error
+    if not isinstance(kept, dict) or not {"settings", "scale", "weights"} <= kept.keys():
+        raise ConfigError(f"{path}: not a forecaster that Forecaster.save made")
+    return kept
 
 
 def _as_recipe(recipe: Recipe | Mapping[str, Any] | None) -> Recipe:
@@ -367,4 +416,4 @@ def _as_recipe(recipe: Recipe | Mapping[str, Any] | None) -> Recipe:
     try:
         return Recipe.model_validate(dict(recipe or {}))
     except ValidationError as error:
-        raise from_validation(error, "recipe", Recipe.model_fields) from error
+        raise from_validation(error, "recipe", Recipe.model_fields, {"groups": Group.model_fields}) from error
