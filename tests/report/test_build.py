@@ -101,7 +101,7 @@ def test_what_was_taken_from_a_saved_forecaster_is_said(write: Write, name: str)
     assert read(folder, name).count("started from gru.pt") == 1
     assert (
         "gru on streets, 48 → 24 steps started from gru.pt: 1 tensor taken; 1 of another shape and started anew "
-        "(head.weight (8x4 there)); 1 not in it and started anew (q)."
+        "(head.weight (8x4 there, 6x4 here)); 1 not in it and started anew (q)."
     ) in read(folder, name)
 
 

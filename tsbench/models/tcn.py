@@ -17,7 +17,7 @@ from tsbench.models.layers import DirectHead, Segments, check_counts, make_activ
 from tsbench.models.registry import register
 
 
-@register("tcn")
+@register("tcn", widths=("num_filters",))
 class TCN(nn.Module):
     """A temporal convolutional network: causal dilated convolutions in residual blocks over segments of the context.
 

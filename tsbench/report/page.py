@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from tsbench.bench.records import DataFacts, Pretrained, Record
-from tsbench.report.tables import Entry, Results, TaskResults, across_tasks, leaderboard
+from tsbench.report.tables import Entry, Results, Task, TaskResults, across_tasks, leaderboard
 from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
 
 Writer = Callable[[Sequence[float]], list[str]]
@@ -279,11 +279,18 @@ def _account(tensors: Pretrained) -> str:
 
 
 def model_arguments(results: Results) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
+    """Label and keywords; by task where they differ, as they do when widths are matched."""
+    found: dict[str, dict[str, str]] = {}
     for planned in results.plan.runs:
         words = ", ".join(f"{name} = {value}" for name, value in planned.run.arguments.items())
-        found.setdefault(planned.label, words or "none")
-    return list(found.items())
+        found.setdefault(planned.label, {}).setdefault(str(Task(*planned.run.task)), words or "none")
+    rows = []
+    for label, by_task in found.items():
+        if len(set(by_task.values())) == 1:
+            rows.append((label, next(iter(by_task.values()))))
+        else:
+            rows += [(f"{label} on {task}", words) for task, words in by_task.items()]
+    return rows
 
 
 def versions(results: Results) -> list[tuple[str, str]]:
