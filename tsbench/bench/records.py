@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 1
 """Raised whenever a change can alter the numbers of an existing record (docs/protocol.md)."""
 
+_LATER = ("gradient_norms",)
+"""Keys of the recipe that are younger than the first records: at their default they ask what was asked before."""
+
 Status = Literal["ok", "failed", "diverged", "out_of_memory"]
 
 
@@ -53,7 +56,8 @@ class Run(_Value):
 
     def key(self) -> str:
         """Sixteen hex digits that change with anything that could change the answer."""
-        question = {"protocol": PROTOCOL_VERSION, **self.model_dump(mode="json")}
+        later = {name for name in _LATER if getattr(self.recipe, name) == Recipe.model_fields[name].default}
+        question = {"protocol": PROTOCOL_VERSION, **self.model_dump(mode="json", exclude={"recipe": later})}
         return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -118,6 +122,20 @@ class CurvePoint(_Value):
     """Since the start of training, validation included."""
 
 
+class GradientPoint(_Value):
+    """The gradients at one look at the validation split."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # an exploding gradient may be neither
+
+    step: int
+    by_layer: dict[str, float]
+    """Norm of the loss's gradient with respect to a layer's weights, before clipping: mean over the steps since the
+    look before."""
+    by_row: list[float]
+    """Norm of the gradient of a window's loss with respect to each row of its context, as the model sees it, oldest
+    first: mean over the windows of the first step."""
+
+
 class Cost(_Value):
     """What the forecaster costs. Warm-up is excluded and the device synchronised before a clock is read."""
 
@@ -141,7 +159,7 @@ class Cost(_Value):
     best_step: int
     windows_seen: int
     seconds: dict[str, float]
-    """Wall clock of each phase: build, train, validate, evaluate, measure."""
+    """Wall clock of each phase: build, train, validate, evaluate, measure; and gradients, where they were recorded."""
 
 
 class Machine(_Value):
@@ -175,6 +193,8 @@ class Record(_Value):
     metrics: Metrics | None = None
     cost: Cost | None = None
     curve: list[CurvePoint] = []
+    gradients: list[GradientPoint] = []
+    """Where the recipe asks for `gradient_norms`."""
 
 
 class RecordStore:

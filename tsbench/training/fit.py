@@ -86,10 +86,14 @@ class Training:
     windows_seen: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     """step, train_loss, val_loss, seconds of each look at the validation split."""
+    gradients: list[dict[str, Any]] = field(default_factory=list)
+    """step, by_layer, by_row of each look, where the recipe asks for `gradient_norms`."""
     chunks: list[tuple[int, float]] = field(default_factory=list)
     """Steps and seconds of each chunk, device synchronised."""
     train_seconds: float = 0.0
     validate_seconds: float = 0.0
+    gradient_seconds: float = 0.0
+    """What `gradients` took at looks; in no other clock."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ class Progress:
 
 def train(
     forecaster: pl.LightningModule,
+    training: Training,
     recipe: Recipe,
     windows: Windows,
     validation: Windows,
@@ -111,12 +116,11 @@ def train(
     seed: int,
     device: torch.device,
     tell: Callable[[Progress], None] | None = None,
-) -> Training:
-    """Train a forecaster in place and leave it with its best weights.
+) -> None:
+    """Train a forecaster in place and leave it with its best weights; what happened is written into `training`.
 
     Raises Diverged when the loss leaves the finite numbers.
     """
-    training = Training()
     with _Quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -138,7 +142,6 @@ def train(
             trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
-    return training
 
 
 class BestWeights(Callback):
@@ -203,7 +206,7 @@ class Stopwatch(Callback):
                 "step": self.training.steps,
                 "train_loss": float(metrics["train_loss"]),
                 "val_loss": float(metrics["val_loss"]),
-                "seconds": self.mark - self.start,
+                "seconds": self.mark - self.start - self.training.gradient_seconds,
             }
         )
 

@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
+from tsbench.training.gradients import GradientNorms
 from tsbench.training.recipe import Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
 
@@ -146,6 +148,10 @@ class Forecaster(pl.LightningModule):
 
     # Training, as Lightning calls it
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What the recipe asks to have recorded; it goes into `training_log`, in any Trainer."""
+        return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
+
     def configure_optimizers(self) -> Any:
         recipe, parameters = self.recipe, [p for p in self.parameters() if p.requires_grad]
         common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
@@ -261,13 +267,14 @@ class Forecaster(pl.LightningModule):
         """What `fit` does with windows of scaled values that lie on the device already."""
         device = windows.starts_N.device
         check_precision(self.recipe, device)
+        self.training_log = Training()
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):
             self._solve(self.model, windows)
         elif any(parameter.requires_grad for parameter in self.parameters()):
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(seed)  # for dropout; the order of the windows has a generator of its own
-                self.training_log = train(self, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
+                train(self, self.training_log, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
         self.to(device)  # the Trainer leaves a module on the CPU
         return self.eval()
 
@@ -333,6 +340,25 @@ class Forecaster(pl.LightningModule):
             self.train(was_training)
             for parameter, gradient in zip(parameters, kept, strict=True):
                 parameter.grad = gradient
+
+    def row_gradients(self, context_BLC: Tensor, target_BHC: Tensor) -> Tensor:
+        """Norm of the gradient of a window's loss at each row of the context, oldest first, mean over windows, `[L]`.
+
+        context_BLC, target_BHC: scaled values, on the forecaster's device. The context is taken as the model sees it,
+        after instance normalisation, and without dropout. Autocast is not used: half precision would round to zero
+        what is to be seen.
+        """
+        seen_BCL, level, spread = self._normalise(context_BLC.detach().to(self.dtype).mT.contiguous())
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
+                forecast_BHC = (self._apply_model(seen_BCL.requires_grad_()) * spread + level).mT
+                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(self.dtype), reduction="sum")
+                (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
+        finally:
+            self.train(was_training)
+        return gradient_BCL.double().norm(dim=1).mean(0)
 
     def save(self, path: str | Path) -> None:
         """Keep configuration, scaler and weights in one file."""

@@ -36,3 +36,6 @@ class Recipe(BaseModel):
     (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""
     channel_mode: Literal["independent", "mixing"] = "independent"
     """independent: one channel in, one out, weights shared; mixing: all channels in, all out."""
+    gradient_norms: bool = False
+    """Whether the norms of gradients are recorded at each look at the validation split: by layer, and by row of the
+    context. Training takes the same steps with it; each of them takes longer."""
