@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up import DATA, REALISTIC, Write, write_experiment
+from made_up import DATA, REALISTIC, Write, with_gradients, write_experiment
 
 from tsbench.bench.records import Pretrained, Record, load_records
 from tsbench.report.build import build, escape_markdown
@@ -110,6 +110,18 @@ def test_every_picture_is_in_the_page_and_beside_the_markdown(realistic: Path) -
     assert len(pictures) == 4
     assert all((realistic / picture).is_file() for picture in pictures)
     assert sum(tag == "svg" for tag, _ in Page(read(realistic)).tags) == 4
+
+
+def test_gradients_have_a_section_where_some_were_recorded_and_nowhere_else(realistic: Path, write: Write) -> None:
+    folder = write({"rnn": [0.4], "lstm": [0.3], "naive": [1.2]}, datasets=["a", "b"], edit=with_gradients)
+    build(folder)
+
+    for name, heading in (("report.html", "<h2>Gradients</h2>"), ("report.md", "## Gradients")):
+        assert heading in read(folder, name)
+        assert read(folder, name).count("rnn: the gradient at the oldest tenth of the context is") == 2
+        assert "Where norms of gradients were recorded, the timed steps took them too" in read(folder, name)
+        assert "radients" not in read(realistic, name)
+    assert all((folder / "figures" / f"task{number}-gradients.svg").is_file() for number in (1, 2))
 
 
 def test_no_two_elements_of_the_page_share_an_id(realistic: Path) -> None:

@@ -120,6 +120,20 @@ class CurvePoint(_Value):
     """Since the start of training, validation included."""
 
 
+class GradientPoint(_Value):
+    """The gradients at one look at the validation split."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # an exploding gradient may be neither
+
+    step: int
+    by_layer: dict[str, float]
+    """Norm of the loss's gradient with respect to a layer's weights, before clipping: mean over the steps since the
+    look before."""
+    by_row: list[float]
+    """Norm of the gradient of a window's loss with respect to each row of its context, as the model sees it, oldest
+    first: mean over the windows of the first step."""
+
+
 class Cost(_Value):
     """What the forecaster costs. Warm-up is excluded and the device synchronised before a clock is read."""
 
@@ -143,7 +157,7 @@ class Cost(_Value):
     best_step: int
     windows_seen: int
     seconds: dict[str, float]
-    """Wall clock of each phase: build, train, validate, evaluate, measure."""
+    """Wall clock of each phase: build, train, validate, evaluate, measure; and gradients, where they were recorded."""
 
 
 class Machine(_Value):
@@ -190,6 +204,8 @@ class Record(_Value):
     cost: Cost | None = None
     curve: list[CurvePoint] = []
     pretrained: Pretrained | None = None
+    gradients: list[GradientPoint] = []
+    """Where the recipe asks for `gradient_norms`."""
 
 
 class RecordStore:

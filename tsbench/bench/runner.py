@@ -21,6 +21,7 @@ from tsbench.bench.records import (
     Cost,
     CurvePoint,
     DataFacts,
+    GradientPoint,
     Metrics,
     Plan,
     PlannedRun,
@@ -173,6 +174,7 @@ def _answer(
         "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
+        "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
     }
     return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler)
 
@@ -183,7 +185,7 @@ def _cost(
     log = forecaster.training_log
     samples = [chunk_seconds / steps for steps, chunk_seconds in log.chunks[1:] or log.chunks]  # the first warms up
     train_speed = forecaster.recipe.batch_size / float(np.median(samples)) if samples else None
-    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds, 0.0)
+    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds - log.gradient_seconds, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
@@ -203,6 +205,7 @@ def _cost(
             "build": building,
             "train": log.train_seconds,
             "validate": log.validate_seconds,
+            **({"gradients": log.gradient_seconds} if log.gradients else {}),
             "evaluate": seconds["evaluate"],
             "measure": seconds["measure"],
         },

@@ -21,6 +21,7 @@ from tsbench.report.figures import (
     forecasts,
     training_curves,
 )
+from tsbench.report.gradients import gradient_norms
 from tsbench.report.svg import standalone
 from tsbench.report.tables import RANKING_RULE, Results, TaskResults, leaderboard, read_results
 from tsbench.report.verdict import overall_verdict, task_verdict
@@ -62,8 +63,8 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
     """For every section: the task's name and its picture."""
     pens, store = choose_pens(results), RecordStore(results.folder)
     sections: dict[str, list[tuple[str, Picture | None]]] = {title: [] for title in _SECTIONS}
-    for number, task in enumerate(results.tasks, 1):
-        prefix = f"task{number}-" if len(results.tasks) > 1 else ""
+    prefixes = [f"task{number}-" if len(results.tasks) > 1 else "" for number in range(1, len(results.tasks) + 1)]
+    for task, prefix in zip(results.tasks, prefixes, strict=True):
         drawn = (
             accuracy_against_throughput(task, pens, prefix),
             error_by_step(task, pens, prefix),
@@ -72,6 +73,11 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
         )
         for title, picture in zip(_SECTIONS, drawn, strict=True):
             sections[title].append((str(task.task), picture))
+    if any(record.gradients for record in results.records):
+        sections["Gradients"] = [
+            (str(task.task), gradient_norms(task, pens, prefix))
+            for task, prefix in zip(results.tasks, prefixes, strict=True)
+        ]
     return sections
 
 

@@ -63,6 +63,8 @@ class Picture:
     """Unique within a report, and a file name."""
     caption: str
     svg: str
+    sentences: tuple[str, ...] = ()
+    """What it shows, in words, for each model."""
 
 
 def choose_pens(results: Results) -> dict[str, Pen]:
@@ -159,11 +161,11 @@ def forecasts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], pr
             channel = place % len(data.channels)
             _draw_window(axes, arrays, pens, window, channel)
             start = str(first["target_start"][window].astype("datetime64[m]")).replace("T", " ")
-            axes.set_title(f"{_printable(data.channels[channel])}, from {start}")
+            axes.set_title(f"{printable(data.channels[channel])}, from {start}")
         for axes in grid[len(picks) :]:
             axes.remove()
         figure.supxlabel("steps from the first forecast", fontsize=10)
-        figure.supylabel(_printable(data.units) or "original units", fontsize=10)
+        figure.supylabel(printable(data.units) or "original units", fontsize=10)
         handles = [Line2D([], [], color=INK, linewidth=1.8, label="truth")]
         handles += [_handle(label, pens[label]) for label in arrays]
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
@@ -211,10 +213,10 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _picture(figure: Figure, name: str, results: TaskResults, caption: str) -> Picture:
-    return Picture(name, caption, to_svg(figure, name, _printable(f"{results.task}. {caption}")))
+    return Picture(name, caption, to_svg(figure, name, printable(f"{results.task}. {caption}")))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters, which no SVG may hold."""
     return "".join(character for character in text if character.isprintable())
 
@@ -270,14 +272,14 @@ def _label_points(
     places = [tuple(axes.transData.transform((x, y))) for _, x, y in points]
     corners_of_line = [tuple(axes.transData.transform(corner)) for corner in line]
     area = axes.get_window_extent()
-    names = [_printable(name) for name, _, _ in points]
+    names = [printable(name) for name, _, _ in points]
     corners = place_labels(places, names, (area.x0, area.y0, area.x1, area.y1), corners_of_line)
     for (name, x, y), place, corner in zip(points, places, corners, strict=True):
         offset = corner[0] - place[0], corner[1] - place[1]
         nearest = min(max(place[0], corner[0]), corner[0] + text_width(name)), corner[1] + TEXT_HEIGHT / 2
         far = math.dist(place, nearest) > 14
         axes.annotate(
-            _printable(name),
+            printable(name),
             (x, y),
             offset,
             textcoords="offset points",
@@ -306,7 +308,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
     places = spread(heights, TEXT_HEIGHT + 1, area.y0 - 12, area.y1 - 4)
     for (name, _, pen), end, height, place in zip(lines, ends, heights, places, strict=True):
         text = axes.annotate(
-            _printable(name),
+            printable(name),
             (right, end),
             (20, place - height),
             textcoords="offset points",
@@ -319,7 +321,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
 
 
 def _handle(label: str, pen: Pen) -> Line2D:
-    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=" " + _printable(label))
+    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=" " + printable(label))
 
 
 def _by_step(record: Record) -> list[float]:
@@ -352,7 +354,7 @@ def _draw_curves(axes: Axes, entry: Entry, pen: Pen) -> None:
                 record.cost.best_step, losses[steps.index(record.cost.best_step)], "o", color=pen.colour, markersize=4
             )
     axes.set_title(
-        _printable(entry.label) + ("" if not entry.failed else f"  ({len(entry.failed)} failed)"), fontsize=10
+        printable(entry.label) + ("" if not entry.failed else f"  ({len(entry.failed)} failed)"), fontsize=10
     )
 
 

@@ -322,6 +322,8 @@ def cost_notes(results: Results) -> list[str]:
     costs = [record.cost for record in results.records if record.cost]
     notes = [f"Throughput in batches of {size}." for size in sorted({cost.predict_batch_size for cost in costs})]
     notes += [f"Memory: {kind}." for kind in sorted({cost.peak_memory_kind for cost in costs if cost.peak_memory_kind})]
+    if any(record.gradients for record in results.records):
+        notes.append("Where norms of gradients were recorded, the timed steps took them too, and were slower for it.")
     if len(results.machines) > 1:
         notes.append("These runs were made on different machines: errors may be compared, the cost columns may not.")
     return notes

@@ -82,7 +82,7 @@ class ChunkStream:
 
     def pace(self, seconds_per_step: float) -> None:
         """Make the next chunks so long that they take `CHUNK_SECONDS`; what is trained on does not depend on it."""
-        self.chunk_steps = max(1, round(CHUNK_SECONDS / seconds_per_step))
+        self.chunk_steps = max(1, round(CHUNK_SECONDS / max(seconds_per_step, 1e-6)))
 
 
 @dataclass
@@ -94,10 +94,14 @@ class Training:
     windows_seen: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     """step, train_loss, val_loss, seconds of each look at the validation split."""
+    gradients: list[dict[str, Any]] = field(default_factory=list)
+    """step, by_layer, by_row of each look, where the recipe asks for `gradient_norms`."""
     chunks: list[tuple[int, float]] = field(default_factory=list)
     """Steps and seconds of each chunk, device synchronised."""
     train_seconds: float = 0.0
     validate_seconds: float = 0.0
+    gradient_seconds: float = 0.0
+    """What `gradients` took at looks; in no other clock."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Progress:
 
 def train(
     forecaster: pl.LightningModule,
+    training: Training,
     recipe: Recipe,
     windows: Windows,
     validation: Windows,
@@ -119,12 +124,12 @@ def train(
     seed: int,
     device: torch.device,
     tell: Callable[[Progress], None] | None = None,
-) -> Training:
-    """Train a forecaster in place and leave it with its best weights.
+) -> None:
+    """Train a forecaster in place and leave it with its best weights; what happened is written into `training`.
 
     Raises Diverged when the loss leaves the finite numbers.
     """
-    training, stream = Training(), ChunkStream(windows, recipe, seed)
+    stream = ChunkStream(windows, recipe, seed)
     with _Quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -146,7 +151,6 @@ def train(
             trainer.fit(forecaster, stream, WholePart(validation))
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
-    return training
 
 
 class BestWeights(Callback):
@@ -214,7 +218,7 @@ class Stopwatch(Callback):
                 "step": self.training.steps,
                 "train_loss": float(metrics["train_loss"]),
                 "val_loss": float(metrics["val_loss"]),
-                "seconds": self.mark - self.start,
+                "seconds": self.mark - self.start - self.training.gradient_seconds,
             }
         )
 

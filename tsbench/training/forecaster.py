@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from pydantic import ValidationError
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
+from tsbench.training.gradients import GradientNorms
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
@@ -164,6 +166,10 @@ class Forecaster(pl.LightningModule):
 
     # Training, as Lightning calls it
 
+    def configure_callbacks(self) -> list[Callback]:
+        """What the recipe asks to have recorded; it goes into `training_log`, in any Trainer."""
+        return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
+
     def configure_optimizers(self) -> Any:
         recipe, parameters = self.recipe, self._parameter_groups()
         common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
@@ -210,8 +216,8 @@ class Forecaster(pl.LightningModule):
         if not isinstance(batch, Chunk):
             return {"loss": self._step(*batch, optimizer, self.manual_backward)}
         # In a chunk, Lightning's hooks around each backward and step have nobody to serve and would cost more than the
-        # step of a small model; but half precision's scaler works through them.
-        if self._gradient_scaler is None:
+        # step of a small model; but half precision's scaler and the recording of gradients work through them.
+        if self._gradient_scaler is None and not self.recipe.gradient_norms:
             take = partial(self._step, optimizer=optimizer.optimizer, backward=Tensor.backward)
         else:
             take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
@@ -314,7 +320,7 @@ class Forecaster(pl.LightningModule):
         elif any(parameter.requires_grad for parameter in self.parameters()):
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(seed)  # for dropout; the order of the windows has a generator of its own
-                self.training_log = train(self, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
+                train(self, self.training_log, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
         self.to(device)  # the Trainer leaves a module on the CPU
         return self.eval()
 
@@ -380,6 +386,25 @@ class Forecaster(pl.LightningModule):
             self.train(was_training)
             for parameter, gradient in zip(parameters, kept, strict=True):
                 parameter.grad = gradient
+
+    def row_gradients(self, context_BLC: Tensor, target_BHC: Tensor) -> Tensor:
+        """Norm of the gradient of a window's loss at each row of the context, oldest first, mean over windows, `[L]`.
+
+        context_BLC, target_BHC: scaled values, on the forecaster's device. The context is taken as the model sees it,
+        after instance normalisation, and without dropout. Autocast is not used: half precision would round to zero
+        what is to be seen.
+        """
+        seen_BCL, level, spread = self._normalise(context_BLC.detach().to(self.dtype).mT.contiguous())
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
+                forecast_BHC = (self._apply_model(seen_BCL.requires_grad_()) * spread + level).mT
+                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(self.dtype), reduction="sum")
+                (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
+        finally:
+            self.train(was_training)
+        return gradient_BCL.double().norm(dim=1).mean(0)
 
     def save(self, path: str | Path) -> None:
         """Keep configuration, scaler and weights in one file."""

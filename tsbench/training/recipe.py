@@ -51,3 +51,6 @@ class Recipe(BaseModel):
     """Names of weights that stay as they start; patterns such as `embed.*`. `tsbench inspect MODEL` shows the names."""
     groups: dict[str, Group] = {}
     """Another learning_rate or weight_decay for weights by name; the first pattern that fits counts."""
+    gradient_norms: bool = False
+    """Whether the norms of gradients are recorded at each look at the validation split: by layer, and by row of the
+    context. Training takes the same steps with it; each of them takes longer."""
