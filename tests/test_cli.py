@@ -229,6 +229,9 @@ BAD_OPTIONS = {
     "--only foo=1": ["--only foo=...: unknown key", "allowed: "],
     "--only modl=gru": ["--only modl=...: unknown key; did you mean 'model'?"],
     "--device gpu": ["--device: unknown device 'gpu'; did you mean 'cpu'? allowed: auto, cpu, cuda"],
+    "--workers 0": ["--workers 0: write auto or a whole number from 1, such as --workers 2"],
+    "--workers many": ["--workers many: write auto or a whole number from 1, such as --workers 2"],
+    "--measure loud": ["--measure: unknown word 'loud'; ", "allowed: alone, shared"],
     "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
     "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
 }

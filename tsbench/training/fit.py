@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.training.devices import synchronise
+from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
 
 CHUNK_STEPS = 25
@@ -90,16 +91,6 @@ class Training:
     """Steps and seconds of each chunk, device synchronised."""
     train_seconds: float = 0.0
     validate_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands, told after each chunk."""
-
-    step: int
-    max_steps: int
-    loss: float
-    windows_per_second: float
 
 
 def train(

@@ -25,7 +25,8 @@ from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
-from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
+from tsbench.training.fit import Chunk, Training, WholePart, train
+from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
 
