@@ -376,6 +376,9 @@ def test_two_datasets_of_one_name_are_refused(tiny_panel: Panel, tmp_path: Path)
 
 TWELVE = {"naive", "seasonal_naive", "profile", "linear", "dlinear", "mlp", "rnn", "lstm", "gru", "cnn", "tcn"}
 TWELVE |= {"transformer"}
+ASKED_FOR = {"default": TWELVE, "ltsf": TWELVE | {"nlinear", "ridge"}}
+ASKED_FOR["long"] = ASKED_FOR["ltsf"] | {"transformer_encdec"}
+ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 
 
 @pytest.mark.parametrize("name", list_experiments())
@@ -386,7 +389,7 @@ def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Pane
 
     assert plan.title
     models = {planned.run.model for planned in plan.runs}
-    assert models == (TWELVE if name == "default" else set(model_specs()))
+    assert models == ASKED_FOR.get(name, set(model_specs()))
 
 
 def modules_after(code: str, wanted: Sequence[str]) -> list[str]:

@@ -151,6 +151,8 @@ class Cost(_Value):
     latency_p50_ms: float
     latency_p95_ms: float
     """Of one window, forecast alone."""
+    num_workers: int = 1
+    """Worker processes that shared the machine while throughput and latency were read; 1: the model was alone."""
     peak_memory_mib: float
     peak_memory_kind: str
     steps: int
@@ -168,6 +170,8 @@ class Machine(_Value):
     device_name: str
     num_threads: int
     num_cores: int
+    num_workers: int = 1
+    """Worker processes that shared the machine while the run was carried out."""
     memory_gib: float
     system: str
     versions: dict[str, str]
@@ -355,6 +359,7 @@ _COSTS = (
     "predict_windows_per_second",
     "latency_p50_ms",
     "latency_p95_ms",
+    "num_workers",
     "peak_memory_mib",
     "steps",
     "best_step",

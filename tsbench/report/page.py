@@ -12,7 +12,7 @@ from typing import Any
 
 from tsbench.bench.records import DataFacts, Pretrained, Record
 from tsbench.report.tables import Entry, Results, Task, TaskResults, across_tasks, leaderboard
-from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
+from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, whole
 
 Writer = Callable[[Sequence[float]], list[str]]
 
@@ -326,4 +326,17 @@ def cost_notes(results: Results) -> list[str]:
         notes.append("Where norms of gradients were recorded, the timed steps took them too, and were slower for it.")
     if len(results.machines) > 1:
         notes.append("These runs were made on different machines: errors may be compared, the cost columns may not.")
-    return notes
+    return notes + _about_workers(results)
+
+
+def _about_workers(results: Results) -> list[str]:
+    """What was read while workers shared the machine."""
+    most = max((record.machine.num_workers for record in results.records), default=1)
+    if most == 1:
+        return []
+    beside = [entry.label for task in results.tasks for entry in task.entries if entry.num_workers_timed > 1]
+    shared = f"Up to {most} workers made these runs side by side, and Fit s was read then"
+    if not beside:
+        return [f"{shared}; throughput and latency were read afterwards, one model at a time on a quiet machine."]
+    names = listed(list(dict.fromkeys(beside)))
+    return [f"{shared}. So were throughput and latency of {names}: on a quiet machine they are better."]

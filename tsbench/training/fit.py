@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.training.devices import synchronise
+from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
 
 CHUNK_SECONDS = 0.1
@@ -102,16 +103,6 @@ class Training:
     validate_seconds: float = 0.0
     gradient_seconds: float = 0.0
     """What `gradients` took at looks; in no other clock."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands, told after each chunk."""
-
-    step: int
-    max_steps: int
-    loss: float
-    windows_per_second: float
 
 
 def train(

@@ -28,9 +28,10 @@ from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
-from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
+from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
+from tsbench.training.progress import Progress
 from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
 
