@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import tsbench
 from tsbench.api import plan_experiment
 from tsbench.bench.experiment import Experiment
+from tsbench.bench.records import RecordStore
 from tsbench.errors import ConfigError, DataError
 
 TOML = """
@@ -179,3 +181,53 @@ def test_every_public_name_is_there():
     assert set(tsbench.__all__) <= set(dir(tsbench))
     with pytest.raises(AttributeError, match="module 'tsbench' has no attribute 'forecaster_'"):
         _ = tsbench.forecaster_
+
+
+FORGETFUL = """
+datasets = "auckland_pedestrians_tiny"
+context_lengths = [192]
+horizons = [12]
+seeds = [0]
+
+[models.rnn]
+hidden_size = 16
+segment_length = 1
+decoder = "direct"
+
+[models.lstm]
+hidden_size = 16
+segment_length = 1
+decoder = "direct"
+forget_bias = 3.0
+
+[recipe]
+max_steps = 4
+validate_every = 2
+batch_size = 8
+gradient_norms = true
+"""
+
+
+def test_the_report_shows_that_a_long_plain_rnn_forgets_and_an_lstm_less(tmp_path: Path):
+    """Old rows get no gradient through 192 steps of a plain recurrence (Bengio et al. 1994)."""
+    (tmp_path / "forgetful.toml").write_text(FORGETFUL)
+    frame = tsbench.run_experiment(tmp_path / "forgetful.toml", device="cpu", output=tmp_path / "out")
+    store = RecordStore(tmp_path / "out")
+
+    def reach(model: str) -> list[float]:
+        """At each look, the gradient at the oldest tenth of the context in units of that at the newest."""
+        record = store.read(frame.set_index("model")["key"][model])
+        assert set(record.cost.seconds) == {"build", "train", "validate", "gradients", "evaluate", "measure"}
+        return [sum(look.by_row[:19]) / sum(look.by_row[-19:]) for look in record.gradients]
+
+    assert len(reach("rnn")) == len(reach("lstm")) == 2
+    assert max(reach("rnn")) < 1e-20
+    assert min(reach("lstm")) > 1e-6
+    for name in ("report.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text(encoding="utf-8")
+        assert "Where norms of gradients were recorded, the timed steps took them too" in text
+        for model in ("rnn", "lstm"):
+            (said,) = re.findall(rf"{model}: the gradient at the oldest tenth of the context is (\S+) of that at", text)
+            assert float(said) == pytest.approx(reach(model)[-1], rel=0.05)
+    picture = (tmp_path / "out" / "figures" / "gradients.svg").read_text(encoding="utf-8")
+    assert all(f">{name}</text>" in picture for name in ("rnn", "lstm", "linear", "recurrence.l0", "head.linear"))

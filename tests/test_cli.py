@@ -177,7 +177,10 @@ BAD_WORDS = {
     "missing experiment": (["run", "none.toml"], ["none.toml: no such experiment file"]),
     "unknown experiment": (["run", "defalt"], ["'defalt'; did you mean 'default'?"]),
     "unknown target": (["plan", "eth1"], ["no experiment, dataset or file is called 'eth1'; did you mean 'etth1'"]),
-    "empty target": (["plan", ""], ["no experiment, dataset or file is called ''", "allowed: auckland_pedestrians"]),
+    "empty target": (
+        ["plan", ""],
+        ["no experiment, dataset or file is called ''", "allowed: ablation, auckland_pedestrians"],
+    ),
     "no horizon": (["run", "sales.csv"], ["sales.csv: how many rows ahead? add --horizon, such as --horizon 24"]),
     "unknown dataset": (["datasets", "check", "wether"], ["unknown dataset 'wether'; did you mean 'weather'?"]),
     "unknown dataset to show": (["datasets", "show", "eth1"], ["unknown dataset 'eth1'; did you mean 'etth1'"]),
@@ -229,6 +232,9 @@ BAD_OPTIONS = {
     "--only foo=1": ["--only foo=...: unknown key", "allowed: "],
     "--only modl=gru": ["--only modl=...: unknown key; did you mean 'model'?"],
     "--device gpu": ["--device: unknown device 'gpu'; did you mean 'cpu'? allowed: auto, cpu, cuda"],
+    "--workers 0": ["--workers 0: write auto or a whole number from 1, such as --workers 2"],
+    "--workers many": ["--workers many: write auto or a whole number from 1, such as --workers 2"],
+    "--measure loud": ["--measure: unknown word 'loud'; ", "allowed: alone, shared"],
     "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
     "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
 }

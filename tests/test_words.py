@@ -167,8 +167,8 @@ def test_every_command_of_a_manual_does_what_it_can_without_training(
         monkeypatch.setenv("TSBENCH_DATA", str(request.getfixturevalue("shared_data")))
     if name in ("run", "plan", "explain"):
         only = cli._parse_settings(options.pop("only"), "--only")
-        known = inspect.signature(cli._matrix).parameters
-        matrix = cli._matrix(**{key: value for key, value in options.items() if key in known})
+        asked = inspect.signature(cli._matrix).parameters.keys()
+        matrix = cli._matrix(**{key: value for key, value in options.items() if key in asked})
         assert matrix.missing(only)
     elif name in ("models", "inspect", "datasets list", "datasets show", "datasets check"):
         monkeypatch.setattr(sys, "argv", shlex.split(command))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from tsbench.bench.estimate import Estimate
 from tsbench.bench.experiment import (
     Experiment,
     list_experiments,
@@ -18,16 +19,15 @@ from tsbench.bench.experiment import (
     parse_experiment,
 )
 from tsbench.bench.explanations import NUM_WINDOWS, explain_runs, first_seeds
+from tsbench.bench.observer import Observer
 from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
+from tsbench.bench.workers import MEASURES, number_of_workers, run_in_workers
 from tsbench.data.cards import list_cards
 from tsbench.data.datasets import load_dataset, looks_like_file
 from tsbench.data.panel import Panel
-from tsbench.errors import ConfigError, nearest
+from tsbench.errors import ConfigError, nearest, unknown
 from tsbench.models.registry import model_specs
 from tsbench.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from tsbench.bench.runner import Observer
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,50 @@ def carry_out(
     runs: list[PlannedRun],
     *,
     device: str = "auto",
+    workers: int | str = 1,
+    measure: str = "alone",
     observer: Observer | None = None,
+    estimate: Estimate | None = None,
     keep_forecasters: bool = False,
 ) -> Path:
     """Execute these runs of a matrix and write its report. Returns the report's path.
 
-    keep_forecasters: keep what was trained in `forecasters/<key>.pt`, for `Forecaster.load`.
+    workers: processes that share the runs, or `auto`, see `number_of_workers`; 1 is this process.
+    measure: `alone` reads each model's speed again when no other worker runs, `shared` leaves it.
+    estimate: what is known of the time of each run, for the order in which workers take them.
+    keep_forecasters: keep what is trained in `forecasters/<key>.pt`, for `Forecaster.load`.
 
     Raises MachineError when the device is not here or the folder cannot be written.
     """
-    from tsbench.bench.runner import Observer, run_plan
     from tsbench.report.build import build
+
+    if measure not in MEASURES:
+        raise unknown("word", measure, MEASURES, where="--measure")
+    num_workers = number_of_workers(workers, matrix.plan, device)
+    observer = observer or Observer()
+    if num_workers == 1:
+        _carry_out_here(matrix, runs, device, observer, keep_forecasters)
+    else:
+        matrix.plan.save(matrix.folder)
+        run_in_workers(
+            matrix.plan,
+            matrix.panels,
+            matrix.folder,
+            device,
+            runs,
+            observer,
+            num_workers=num_workers,
+            estimate=estimate or Estimate.from_folder(matrix.folder),
+            measure_alone=measure == "alone",
+            keep_forecasters=keep_forecasters,
+        )
+    return build(matrix.folder)
+
+
+def _carry_out_here(
+    matrix: Matrix, runs: list[PlannedRun], device: str, observer: Observer, keep_forecasters: bool
+) -> None:
+    from tsbench.bench.runner import run_plan
     from tsbench.training.devices import resolve_device
 
     where = resolve_device(device)
@@ -123,26 +156,34 @@ def carry_out(
         matrix.folder,
         where,
         runs,
-        observer or Observer(),
+        observer,
         keep_forecasters=keep_forecasters,
     )
-    return build(matrix.folder)
 
 
 def run_experiment(
     target: str | Path | Experiment = "default",
     *,
     device: str = "auto",
+    workers: int | str = 1,
+    measure: str = "alone",
     force: bool = False,
     keep_forecasters: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
     """What `tsbench run` does, from Python: one row per run, see `load_records`.
 
-    options: as for `plan_experiment`.
+    workers, measure: as for `carry_out`. options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
-    carry_out(matrix, matrix.missing(force=force), device=device, keep_forecasters=keep_forecasters)
+    carry_out(
+        matrix,
+        matrix.missing(force=force),
+        device=device,
+        workers=workers,
+        measure=measure,
+        keep_forecasters=keep_forecasters,
+    )
     return load_records(matrix.folder)
 
 

@@ -77,6 +77,21 @@ def run(
     only: Only = [],  # noqa: B006
     device: Device = "auto",
     precision: Precision = "",
+    workers: Annotated[
+        str,
+        typer.Option(
+            help="Processes of one thread each that share the runs: a number, or auto (one per core; 1 on a GPU and "
+            "for a small matrix). With 1, all runs are done in this process, on all cores.",
+            metavar="N",
+        ),
+    ] = "auto",
+    measure: Annotated[
+        str,
+        typer.Option(
+            help="Of several workers: read speed and latency again at the end, one model at a time on a quiet machine "
+            "(alone), or leave them as read beside other workers (shared).",
+        ),
+    ] = "alone",
     data_dir: DataDirs = [],  # noqa: B006
     output: Output = None,
     force: Annotated[bool, typer.Option("--force", help="Also run what has a record already.")] = False,
@@ -103,6 +118,7 @@ def run(
 
     from tsbench.api import carry_out
     from tsbench.bench.estimate import Estimate
+    from tsbench.bench.workers import number_of_workers
     from tsbench.display import Display, in_words
     from tsbench.report.tables import read_results
     from tsbench.report.terminal import leaderboard_tables
@@ -112,14 +128,25 @@ def run(
         console.print(note, style="dim", highlight=False, markup=False)
     chosen = _parse_settings(only, "--only")
     runs = matrix.missing(chosen, force=force)
+    num_workers = number_of_workers(int(workers) if workers.isdecimal() else workers, matrix.plan, device)
     estimate = Estimate.from_folder(matrix.folder)
-    seconds = estimate.total(runs)
+    seconds = estimate.total(runs, num_workers)
     about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
+    about += f" with {num_workers} workers" if min(num_workers, len(runs)) > 1 else ""
     todo = f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}"
     console.print(todo, markup=False)
     try:
-        with Display(console, runs, estimate) as display:
-            report = carry_out(matrix, runs, device=device, observer=display, keep_forecasters=keep_forecasters)
+        with Display(console, runs, estimate, num_workers) as display:
+            report = carry_out(
+                matrix,
+                runs,
+                device=device,
+                workers=num_workers,
+                measure=measure,
+                observer=display,
+                estimate=estimate,
+                keep_forecasters=keep_forecasters,
+            )
     except KeyboardInterrupt:
         done = len(matrix.plan.runs) - len(matrix.missing())
         console.print(f"\nstopped; {done} of {len(matrix.plan.runs)} runs are recorded, the same command does the rest")
@@ -213,6 +240,7 @@ def plan(
     from rich.table import Table
 
     from tsbench.bench.estimate import Estimate, probe
+    from tsbench.bench.workers import number_of_workers
     from tsbench.display import in_words
 
     console = Console(soft_wrap=True)
@@ -220,7 +248,8 @@ def plan(
         console.print(note, style="dim", highlight=False, markup=False)
     missing = matrix.missing(_parse_settings(only, "--only"))
     estimate = Estimate.from_folder(matrix.folder)
-    timed = probe(estimate, missing, matrix.panels)
+    num_workers = number_of_workers("auto", matrix.plan, "auto")
+    timed = probe(estimate, missing, matrix.panels, one_thread=num_workers > 1)
     table = Table(title=escape(matrix.plan.title), title_justify="left", box=SIMPLE_HEAD)
     for header in ("configuration", "dataset", "context → horizon", "runs", "to do", "each"):
         table.add_column(header, no_wrap=header in ("runs", "to do", "each"))
@@ -231,11 +260,14 @@ def plan(
         task = f"{rows_seen} → {rows_ahead}"
         table.add_row(escape(label), escape(dataset), task, str(len(runs)), str(len(todo)), shown)
     console.print(table)
-    total = estimate.total(missing) or 0.0
+    total = estimate.total(missing, num_workers) or 0.0
+    together = f" with {num_workers} workers" if min(num_workers, len(missing)) > 1 else ""
     basis = (
         f"{timed} configurations timed by a few steps, the others known from records" if timed else "known from records"
     )
-    console.print(f"{len(matrix.plan.runs)} runs planned, {len(missing)} to do, about {in_words(total)} ({basis})")
+    console.print(
+        f"{len(matrix.plan.runs)} runs planned, {len(missing)} to do, about {in_words(total)}{together} ({basis})"
+    )
 
 
 @app.command()

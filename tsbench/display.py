@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from tsbench.bench.estimate import Estimate
+from tsbench.bench.observer import Observer
 from tsbench.bench.records import PlannedRun, Record
-from tsbench.bench.runner import Observer
-from tsbench.training.fit import Progress as StepProgress
+from tsbench.training.progress import Progress as StepProgress
 
 
 class Display(Observer):
-    """One bar for the matrix with the time left, one for the steps of the run that is being trained."""
+    """One bar for the matrix with the time left, one for the steps of each run that is being trained."""
 
-    def __init__(self, console: Console, runs: list[PlannedRun], estimate: Estimate) -> None:
-        self.console, self.estimate = console, estimate
+    def __init__(self, console: Console, runs: list[PlannedRun], estimate: Estimate, num_workers: int = 1) -> None:
+        self.console, self.estimate, self.num_workers = console, estimate, num_workers
         self.waiting = list(runs)
         self.total, self.done = len(runs), 0
         self._bars = Progress(
@@ -29,7 +29,8 @@ class Display(Observer):
             disable=not console.is_terminal,
         )
         self._matrix = self._bars.add_task("matrix", total=self.total, note="")
-        self._run = self._bars.add_task("", total=None, note="", visible=False)
+        self._running: dict[str, TaskID] = {}
+        """By the run's key."""
 
     def __enter__(self) -> Display:
         self._bars.start()
@@ -41,15 +42,21 @@ class Display(Observer):
     def starts(self, planned: PlannedRun) -> None:
         run = planned.run
         self._bars.update(self._matrix, note=self._time_left())
-        self._bars.update(
-            self._run, description=_name(planned), completed=0, total=run.recipe.max_steps, note="", visible=True
-        )
+        self._running[run.key()] = self._bars.add_task(_name(planned), total=run.recipe.max_steps, note="")
 
     def advances(self, planned: PlannedRun, progress: StepProgress) -> None:
         note = f"loss {progress.loss:.4f}  {progress.windows_per_second:,.0f} windows/s"
-        self._bars.update(self._run, completed=progress.step, note=note)
+        self._bars.update(self._running[planned.run.key()], completed=progress.step, note=note)
+
+    def starts_again(self, planned: PlannedRun, why: str) -> None:
+        self._bars.remove_task(self._running.pop(planned.run.key()))
+        self.console.print(f"{_name(planned)}  [red]{escape(why)}[/red]; it is tried once more", highlight=False)
+
+    def measures(self, planned: PlannedRun) -> None:
+        self._bars.update(self._matrix, note=f"timed alone: {_name(planned)}")
 
     def ends(self, planned: PlannedRun, record: Record) -> None:
+        self._bars.remove_task(self._running.pop(planned.run.key()))
         self.done += 1
         self.waiting.remove(planned)
         self.estimate.learn(record)
@@ -61,7 +68,7 @@ class Display(Observer):
         self.console.print(f"[dim]{self.done:>4}/{self.total}[/dim]  {_name(planned)}  {outcome}", highlight=False)
 
     def _time_left(self) -> str:
-        seconds = self.estimate.total(self.waiting)
+        seconds = self.estimate.total(self.waiting, self.num_workers)
         return "time left: known after the first run" if seconds is None else f"about {in_words(seconds)} left"
 
 

@@ -51,6 +51,41 @@ def test_the_total_is_the_sum_over_runs(plan_of: PlanOf):
     assert estimate.total(plan.runs) == 2 * (1 + 2 + 5)
 
 
+def test_workers_share_the_total_but_not_the_longest_run(plan_of: PlanOf):
+    plan = plan_of(models={"linear": {}}, seeds=[0, 1])
+    estimate = Estimate()
+    for planned in plan.runs:
+        estimate.learn_seconds(planned.run, {"naive": 1.0, "seasonal_naive": 2.0, "linear": 5.0}[planned.label])
+
+    assert estimate.total(plan.runs, num_workers=2) == 1 + 2 + 5
+    assert estimate.total(plan.runs, num_workers=16) == 5
+
+
+def test_the_longest_are_those_with_the_most_operations_until_seconds_are_known(plan_of: PlanOf):
+    plan = plan_of(models={"gru": {}, "tcn": {}, "mlp": {"recipe": {"max_steps": 1000}}}, seeds=[0, 1])
+    flops = {"naive": 0, "seasonal_naive": 0, "linear": 1, "mlp": 10, "gru": 100, "tcn": 200}
+    estimate = Estimate()
+    for run in estimate.without_flops(plan.runs):
+        estimate.learn_flops(run, flops[run.model])
+
+    order = [planned.label for planned in estimate.longest_first(plan.runs)]
+    assert order[::2] == order[1::2] == ["mlp", "tcn", "gru", "linear", "naive", "seasonal_naive"]
+
+    gru = next(planned.run for planned in plan.runs if planned.label == "gru")
+    estimate.learn_seconds(gru, 6.0)
+    assert estimate.seconds(next(planned.run for planned in plan.runs if planned.label == "tcn")) == 12.0
+    estimate.learn_seconds(plan.runs[0].run, 99.0)  # naive
+    assert estimate.longest_first(plan.runs)[2].label == "naive"  # after two times mlp: 150 seconds
+
+
+def test_operations_are_asked_for_once_per_architecture_and_not_where_something_is_known(plan_of: PlanOf):
+    plan = plan_of(models={"gru": {"recipe": {"max_steps": [2, 4]}}}, seeds=[0, 1])
+    estimate = Estimate()
+    estimate.learn_seconds(plan.runs[0].run, 1.0)  # naive
+
+    assert [run.model for run in estimate.without_flops(plan.runs)] == ["seasonal_naive", "linear", "gru"]
+
+
 def test_records_teach_what_all_their_phases_took(
     plan_of: PlanOf, carry_out: Callable[..., dict[str, Record]], tmp_path: Path
 ):

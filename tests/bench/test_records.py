@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tsbench.bench.records import (
     Cost,
     CurvePoint,
     DataFacts,
+    GradientPoint,
     Machine,
     Metrics,
     Plan,
@@ -91,6 +93,7 @@ def keep(folder: Path, *kept: Record, labels: dict[str, str] | None = None) -> R
         {"context_length": 49},
         {"horizon": 13},
         {"seed": 1},
+        {"pretrained_digest": "beef"},
         {"model": "lstm"},
         {"arguments": {"hidden_size": 65, "dropout": 0.1}},
         {"arguments": {"hidden_size": 64, "dropout": 0.1, "num_layers": 1}},
@@ -98,6 +101,8 @@ def keep(folder: Path, *kept: Record, labels: dict[str, str] | None = None) -> R
             {"loss": "mae"}, {"optimizer": "adam"}, {"learning_rate": 0.1234}, {"schedule": "constant"},
             {"weight_decay": 0.5}, {"batch_size": 7}, {"max_steps": 7}, {"validate_every": 7}, {"patience": 7},
             {"gradient_clip": None}, {"precision": "64"}, {"instance_norm": "none"}, {"channel_mode": "mixing"},
+            {"pretrained": "gru.pt"}, {"freeze": ["embed.*"]}, {"groups": {"head.*": {"learning_rate": 0.1}}},
+            {"gradient_norms": True},
         )),
     ],
     ids=str,
@@ -109,6 +114,8 @@ def test_the_key_changes_with_the_question(changes: dict[str, Any]):
 def test_no_value_of_a_recipe_is_forgotten_above():
     tested = {"loss", "optimizer", "learning_rate", "schedule", "weight_decay", "batch_size", "max_steps"}
     tested |= {"validate_every", "patience", "gradient_clip", "precision", "instance_norm", "channel_mode"}
+    tested |= {"pretrained", "freeze", "groups"}
+    tested |= {"gradient_norms"}
 
     assert set(Recipe.model_fields) == tested
 
@@ -141,6 +148,14 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path):
     kept = store.arrays(RUN.key())
     assert list(kept) == ["forecast"]
     assert np.array_equal(kept["forecast"], arrays["forecast"])
+
+
+def test_gradients_are_read_as_they_were_written_even_beyond_the_finite_numbers(tmp_path: Path):
+    look = GradientPoint(step=2, by_layer={"embed.0": 1e-30}, by_row=[0.0, 5e-324, math.inf])
+
+    store = keep(tmp_path, record_of(gradients=[look]))
+
+    assert store.read(RUN.key()).gradients == [look]
 
 
 def test_what_was_never_written_is_not_there(tmp_path: Path):

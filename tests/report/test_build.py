@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up import DATA, REALISTIC, Write, write_experiment
+from made_up import DATA, REALISTIC, Write, with_gradients, write_experiment
 
-from tsbench.bench.records import load_records
+from tsbench.bench.records import Pretrained, Record, load_records
 from tsbench.report.build import build, escape_markdown
 from tsbench.report.page import COLUMNS
 
@@ -84,11 +84,44 @@ def test_the_conditions_are_complete(realistic: Path, name: str) -> None:
         assert words in text
 
 
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_what_was_taken_from_a_saved_forecaster_is_said(write: Write, name: str) -> None:
+    tensors = Pretrained(
+        taken=["embed.weight"], mismatched=["head.weight (8x4 there, 6x4 here)"], skipped=[], new=["q"]
+    )
+
+    def start(record: Record) -> Record:
+        recipe = record.run.recipe.model_copy(update={"pretrained": "gru.pt"})
+        run = record.run.model_copy(update={"recipe": recipe})
+        return record.model_copy(update={"run": run, "pretrained": tensors if run.model == "gru" else None})
+
+    folder = write({"gru": (0.3, 0.4), "linear": (0.5, 0.5)}, edit=start)
+    build(folder)
+
+    assert read(folder, name).count("started from gru.pt") == 1
+    assert (
+        "gru on streets, 48 → 24 steps started from gru.pt: 1 tensor taken; 1 of another shape and started anew "
+        "(head.weight (8x4 there, 6x4 here)); 1 not in it and started anew (q)."
+    ) in read(folder, name)
+
+
 def test_every_picture_is_in_the_page_and_beside_the_markdown(realistic: Path) -> None:
     pictures = re.findall(r"\]\((figures/\S+\.svg)\)", read(realistic, "report.md"))
     assert len(pictures) == 4
     assert all((realistic / picture).is_file() for picture in pictures)
     assert sum(tag == "svg" for tag, _ in Page(read(realistic)).tags) == 4
+
+
+def test_gradients_have_a_section_where_some_were_recorded_and_nowhere_else(realistic: Path, write: Write) -> None:
+    folder = write({"rnn": [0.4], "lstm": [0.3], "naive": [1.2]}, datasets=["a", "b"], edit=with_gradients)
+    build(folder)
+
+    for name, heading in (("report.html", "<h2>Gradients</h2>"), ("report.md", "## Gradients")):
+        assert heading in read(folder, name)
+        assert read(folder, name).count("rnn: the gradient at the oldest tenth of the context is") == 2
+        assert "Where norms of gradients were recorded, the timed steps took them too" in read(folder, name)
+        assert "radients" not in read(realistic, name)
+    assert all((folder / "figures" / f"task{number}-gradients.svg").is_file() for number in (1, 2))
 
 
 def test_no_two_elements_of_the_page_share_an_id(realistic: Path) -> None:

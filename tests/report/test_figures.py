@@ -7,9 +7,9 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from made_up import REALISTIC, write_experiment
+from made_up import REALISTIC, Write, with_gradients, write_experiment
 
-from tsbench.bench.records import RecordStore
+from tsbench.bench.records import Record, RecordStore
 from tsbench.report.figures import (
     Picture,
     accuracy_against_throughput,
@@ -18,6 +18,7 @@ from tsbench.report.figures import (
     forecasts,
     training_curves,
 )
+from tsbench.report.gradients import gradient_norms
 from tsbench.report.labels import TEXT_HEIGHT, place_labels, spread, text_width
 from tsbench.report.svg import INK
 from tsbench.report.tables import Results, read_results
@@ -90,6 +91,67 @@ def test_colours_have_a_contrast_of_three_on_light_and_dark_paper(results: Resul
         light, dark, own = luminance("#fcfbf9"), luminance("#15171b"), luminance(pen.colour)
         assert (light + 0.05) / (own + 0.05) >= 3
         assert (own + 0.05) / (dark + 0.05) >= 3
+
+
+# Gradients
+
+
+@pytest.fixture(scope="module")
+def gradients(tmp_path_factory: pytest.TempPathFactory) -> Picture:
+    results = read_results(write_experiment(tmp_path_factory.mktemp("gradients"), REALISTIC, edit=with_gradients))
+    picture = gradient_norms(results.tasks[0], choose_pens(results))
+    assert picture is not None
+    return picture
+
+
+def test_every_model_with_gradients_has_a_panel_a_layer_and_a_sentence(gradients: Picture) -> None:
+    trained = [label for label in REALISTIC if label not in ("naive", "seasonal_naive", "profile")]
+
+    words = texts(gradients)
+    assert sorted(word for word in words if word in REALISTIC) == sorted(trained)
+    assert words.count("head") == len(trained) - 1
+    assert sorted(sentence.split(":")[0] for sentence in gradients.sentences) == sorted(trained)
+
+
+def test_of_many_layers_some_are_named_the_first_and_the_last_included(gradients: Picture) -> None:
+    named = [word for word in texts(gradients) if word.startswith("e.")]
+
+    assert [name.split(".")[-2] for name in named] == ["0", "2", "4", "7", "9", "11"]
+    assert all(len(name) <= 18 for name in named)
+
+
+def test_the_sentence_says_which_share_of_the_gradient_reaches_the_oldest_rows(gradients: Picture) -> None:
+    said = {sentence.split(":")[0]: sentence for sentence in gradients.sentences}
+
+    assert "is 1e-21 of that at the newest tenth at the last look, 1e-21 at the first." in said["rnn"]  # 3^-44
+    assert "is 0.64 of that at the newest tenth at the last look, 0.64 at the first." in said["lstm"]  # 0.99^44
+    assert "is 0 of that" in said["mlp"]
+    assert "0 is less than the smallest number of its precision" in said["mlp"]
+
+
+def test_all_models_share_the_scale_of_rows_and_the_forgetful_leave_it_at_the_bottom(gradients: Picture) -> None:
+    digits = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    exponents = [int(word[2:].translate(digits)) for word in texts(gradients) if word.startswith("10⁻")]
+
+    assert -12 <= min(exponents) <= -9  # the largest is 0.1; the rnn's smallest, 0.1 * 3^-47, is 4e-24
+    assert {exponents.count(exponent) for exponent in exponents} == {3}  # nine models in rows of three: the left ones
+
+
+def test_a_single_look_a_single_row_and_norms_that_are_no_numbers_can_be_drawn(write: Write) -> None:
+    def strange(record: Record) -> Record:
+        (look, *_), size = with_gradients(record).gradients, record.run.seed
+        odd = look.model_copy(update={"by_row": [[math.nan], [math.inf, 1.0], [0.0, 0.0]][size], "by_layer": {}})
+        return record.model_copy(update={"gradients": [odd]})
+
+    results = read_results(write({f"gru {seed}": [None] * seed + [0.3] for seed in range(3)}, edit=strange))
+    picture = gradient_norms(results.tasks[0], choose_pens(results))
+
+    assert picture is not None
+    assert picture.sentences == ()
+
+
+def test_without_recorded_gradients_there_is_no_picture(results: Results) -> None:
+    assert gradient_norms(results.tasks[0], choose_pens(results)) is None
 
 
 def test_labels_of_crowded_points_do_not_cover_each_other() -> None:

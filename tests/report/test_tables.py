@@ -10,6 +10,7 @@ from made_up import REALISTIC, Write
 
 from tsbench.bench.records import Record, load_records
 from tsbench.errors import ConfigError
+from tsbench.report.page import cost_notes
 from tsbench.report.tables import across_tasks, leaderboard, read_results
 
 
@@ -82,6 +83,49 @@ def test_different_machines_are_allowed_and_named(write: Write) -> None:
         return record.model_copy(update={"machine": machine})
 
     assert len(read_results(write({"gru": [0.3, 0.4]}, edit=by_seed)).machines) == 2
+
+
+def by_two_workers(record: Record) -> Record:
+    """Seed 0 was timed alone afterwards."""
+    assert record.cost
+    machine = record.machine.model_copy(update={"num_workers": 2})
+    cost = record.cost.model_copy(update={"num_workers": 1 + record.run.seed})
+    return record.model_copy(update={"machine": machine, "cost": cost})
+
+
+def test_a_speed_that_was_read_alone_counts_and_those_beside_other_workers_do_not(write: Write) -> None:
+    def slow_beside(record: Record) -> Record:
+        edited = by_two_workers(record)
+        speed = 1000.0 / edited.cost.num_workers
+        cost = {"predict_windows_per_second": speed, "peak_memory_mib": speed}
+        return edited.model_copy(update={"cost": edited.cost.model_copy(update=cost)})
+
+    (entry,) = read_results(write({"gru": [0.3, 0.4]}, edit=slow_beside)).tasks[0].entries
+
+    assert entry.cost("predict_windows_per_second") == 1000
+    assert entry.cost("peak_memory_mib") == 750  # no speed: the median over seeds
+
+
+def test_workers_make_no_other_machine_but_are_named_with_it(write: Write) -> None:
+    (machine,) = read_results(write({"gru": [0.3, 0.4]}, edit=by_two_workers)).machines
+
+    assert machine.endswith(", shared by 2 workers")
+
+
+def test_the_notes_say_which_figures_were_read_beside_other_workers(write: Write) -> None:
+    def not_lstm(record: Record) -> Record:
+        edited = by_two_workers(record)
+        beside = edited.cost.model_copy(update={"num_workers": 2})
+        return edited.model_copy(update={"cost": beside}) if record.run.model == "lstm" else edited
+
+    quiet, mixed, alone = (
+        cost_notes(read_results(write({"gru": [0.3, 0.4], "lstm": [0.3, 0.4]}, edit=edit)))
+        for edit in (by_two_workers, not_lstm, lambda record: record)
+    )
+
+    assert quiet[-1].endswith("throughput and latency were read afterwards, one model at a time on a quiet machine.")
+    assert mixed[-1].endswith("So were throughput and latency of lstm: on a quiet machine they are better.")
+    assert quiet[:-1] == mixed[:-1] == alone
 
 
 def test_over_tasks_ranks_are_averaged_and_errors_taken_relative_to_seasonal_naive(write: Write) -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tsbench.report.wording import compact, decimals_for, fixed, listed, percent
+from tsbench.report.wording import compact, decimals_for, fixed, listed, percent, power
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,7 @@ def test_a_loss_has_a_true_minus_sign() -> None:
 def test_lists_read_as_sentences() -> None:
     assert listed(["a"]) == "a"
     assert listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_small_shares_are_powers_of_ten_with_two_digits() -> None:
+    assert [power(share) for share in (0, 3.14e-9, 2.5e-13, 0.75, 1)] == ["0", "3.1e-9", "2.5e-13", "0.75", "1"]

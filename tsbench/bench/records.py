@@ -50,6 +50,8 @@ class Run(_Value):
     arguments: dict[str, Any]
     """Every keyword of the model, defaults included."""
     recipe: Recipe
+    pretrained_digest: str = ""
+    """Of the file that the recipe starts from."""
 
     def key(self) -> str:
         """Sixteen hex digits that change with anything that could change the answer."""
@@ -118,6 +120,20 @@ class CurvePoint(_Value):
     """Since the start of training, validation included."""
 
 
+class GradientPoint(_Value):
+    """The gradients at one look at the validation split."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")  # an exploding gradient may be neither
+
+    step: int
+    by_layer: dict[str, float]
+    """Norm of the loss's gradient with respect to a layer's weights, before clipping: mean over the steps since the
+    look before."""
+    by_row: list[float]
+    """Norm of the gradient of a window's loss with respect to each row of its context, as the model sees it, oldest
+    first: mean over the windows of the first step."""
+
+
 class Cost(_Value):
     """What the forecaster costs. Warm-up is excluded and the device synchronised before a clock is read."""
 
@@ -135,13 +151,15 @@ class Cost(_Value):
     latency_p50_ms: float
     latency_p95_ms: float
     """Of one window, forecast alone."""
+    num_workers: int = 1
+    """Worker processes that shared the machine while throughput and latency were read; 1: the model was alone."""
     peak_memory_mib: float
     peak_memory_kind: str
     steps: int
     best_step: int
     windows_seen: int
     seconds: dict[str, float]
-    """Wall clock of each phase: build, train, validate, evaluate, measure."""
+    """Wall clock of each phase: build, train, validate, evaluate, measure; and gradients, where they were recorded."""
 
 
 class Machine(_Value):
@@ -152,9 +170,23 @@ class Machine(_Value):
     device_name: str
     num_threads: int
     num_cores: int
+    num_workers: int = 1
+    """Worker processes that shared the machine while the run was carried out."""
     memory_gib: float
     system: str
     versions: dict[str, str]
+
+
+class Pretrained(_Value):
+    """What became of the tensors of the forecaster that a run started from."""
+
+    taken: list[str]
+    mismatched: list[str]
+    """Same name, other shape: started anew."""
+    skipped: list[str]
+    """Only in the file."""
+    new: list[str]
+    """Only in the model: started anew."""
 
 
 class Record(_Value):
@@ -175,6 +207,9 @@ class Record(_Value):
     metrics: Metrics | None = None
     cost: Cost | None = None
     curve: list[CurvePoint] = []
+    pretrained: Pretrained | None = None
+    gradients: list[GradientPoint] = []
+    """Where the recipe asks for `gradient_norms`."""
 
 
 class RecordStore:
@@ -329,6 +364,7 @@ _COSTS = (
     "predict_windows_per_second",
     "latency_p50_ms",
     "latency_p95_ms",
+    "num_workers",
     "peak_memory_mib",
     "steps",
     "best_step",

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,16 @@ import pandas as pd
 import torch
 
 from tsbench.bench.machine import describe_machine
+from tsbench.bench.observer import Observer
 from tsbench.bench.records import (
     Cost,
     CurvePoint,
     DataFacts,
+    GradientPoint,
     Metrics,
     Plan,
     PlannedRun,
+    Pretrained,
     Record,
     RecordStore,
     Run,
@@ -46,18 +49,8 @@ from tsbench.evaluation.throughput import (
     measure_inference,
 )
 from tsbench.training.devices import check_precision
-from tsbench.training.fit import Progress
 from tsbench.training.forecaster import Forecaster
-
-
-class Observer:
-    """Is told what happens; this one does not mind."""
-
-    def starts(self, planned: PlannedRun) -> None: ...
-
-    def advances(self, planned: PlannedRun, progress: Progress) -> None: ...
-
-    def ends(self, planned: PlannedRun, record: Record) -> None: ...
+from tsbench.training.progress import Progress
 
 
 def run_plan(
@@ -143,20 +136,21 @@ def execute(
         status, reason = "failed", str(error)
     except Exception as error:  # a bug in a model must not cost the other runs; the record keeps the traceback
         status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
-    record = Record(
+    if keep is not None and forecaster is not None:
+        write_durably(keep, forecaster.save)
+    return record_of(run, prepared, status=status, reason=reason, detail=detail, **answer), arrays
+
+
+def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
+    """A record of this outcome with all that is known without it: data, machine, time."""
+    return Record(
         key=run.key(),
         run=run,
-        status=status,
-        reason=reason,
-        detail=detail,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data=_data_facts(prepared.panel),
         machine=describe_machine(prepared.values_TC.device),
-        **answer,
+        **outcome,
     )
-    if keep is not None and forecaster is not None:
-        write_durably(keep, forecaster.save)
-    return record, arrays
 
 
 def _answer(
@@ -189,6 +183,8 @@ def _answer(
         "metrics": accuracy,
         "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
+        "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
+        "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
     }
     return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler), forecaster
 
@@ -197,19 +193,11 @@ def _cost(
     forecaster: Forecaster, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]
 ) -> Cost:
     log = forecaster.training_log
-    samples = [chunk_seconds / steps for steps, chunk_seconds in log.chunks[1:] or log.chunks]  # the first warms up
-    train_speed = forecaster.recipe.batch_size / float(np.median(samples)) if samples else None
-    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds, 0.0)
+    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds - log.gradient_seconds, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
-        train_windows_per_second=train_speed,
-        train_step_ms=[1000 * sample for sample in samples],
-        predict_windows_per_second=inference.median_windows_per_second,
-        predict_samples=inference.windows_per_second,
-        predict_batch_size=inference.batch_size,
-        latency_p50_ms=inference.latency_ms(50),
-        latency_p95_ms=inference.latency_ms(95),
+        **_speed(forecaster, inference),
         peak_memory_mib=memory.mib,
         peak_memory_kind=memory.kind,
         steps=log.steps,
@@ -219,10 +207,53 @@ def _cost(
             "build": building,
             "train": log.train_seconds,
             "validate": log.validate_seconds,
+            **({"gradients": log.gradient_seconds} if log.gradients else {}),
             "evaluate": seconds["evaluate"],
             "measure": seconds["measure"],
         },
     )
+
+
+def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
+    """The part of a cost that is read from a clock in repeats."""
+    chunks = forecaster.training_log.chunks
+    samples = [seconds / steps for steps, seconds in chunks[1:] or chunks]  # the first warms up
+    return {
+        "train_windows_per_second": forecaster.recipe.batch_size / float(np.median(samples)) if samples else None,
+        "train_step_ms": [1000 * sample for sample in samples],
+        "predict_windows_per_second": inference.median_windows_per_second,
+        "predict_samples": inference.windows_per_second,
+        "predict_batch_size": inference.batch_size,
+        "latency_p50_ms": inference.latency_ms(50),
+        "latency_p95_ms": inference.latency_ms(95),
+    }
+
+
+def measured_alone(record: Record, prepared: Prepared) -> Record:
+    """The record with its speeds read anew, from about a second of training without validation and from inference.
+
+    For when nothing else runs here. The record stays as it is where it was made on another machine.
+    """
+    here = describe_machine(prepared.values_TC.device)
+    cost, recipe = record.cost, record.run.recipe
+    if cost is None or record.machine != here.model_copy(update={"num_workers": record.machine.num_workers}):
+        return record
+    step_ms = float(np.median(cost.train_step_ms or [np.inf]))
+    steps = int(np.clip(1000 / step_ms, 8, 2000))
+    short = recipe.model_copy(update={"max_steps": steps, "validate_every": steps})
+    windows = prepared.windows(record.run)
+    forecaster = prepared.forecaster(record.run.model_copy(update={"recipe": short}))
+    forecaster.fit_windows(windows["train"], windows["validation"].head(1), seed=record.run.seed)
+    speed = _speed(forecaster, measure_inference(forecaster, windows["validation"]))
+    return record.model_copy(update={"cost": cost.model_copy(update={**speed, "num_workers": 1})})
+
+
+def flops_before(run: Run, prepared: Prepared) -> int:
+    """`Cost.flops_per_window` of a run that is still to come; 0 where the model cannot be built."""
+    try:
+        return flops_per_window(prepared.forecaster(run), prepared.panel.num_channels)
+    except Exception:  # the run will say so itself
+        return 0
 
 
 def seconds_by_probe(run: Run, prepared: Prepared) -> float:

@@ -16,7 +16,7 @@ from tsbench.models.layers import DirectHead, check_counts, make_activation, mak
 from tsbench.models.registry import register
 
 
-@register("cnn")
+@register("cnn", widths=("num_filters",))
 class CNN(nn.Module):
     """A convolutional network: strided convolutions, then one linear map from all that is left.
 

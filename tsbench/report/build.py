@@ -16,14 +16,14 @@ from tsbench.report import page
 from tsbench.report.figures import (
     Picture,
     accuracy_against_throughput,
-    attention_maps,
     choose_pens,
     error_by_step,
     forecasts,
-    importance_by_lag,
     training_curves,
 )
-from tsbench.report.peaks import explained_entries, sentence
+from tsbench.report.gradients import gradient_norms
+from tsbench.report.importance import attention_maps, importance_by_lag
+from tsbench.report.peaks import explained_entries
 from tsbench.report.svg import standalone
 from tsbench.report.tables import RANKING_RULE, Results, TaskResults, leaderboard, read_results
 from tsbench.report.verdict import overall_verdict, task_verdict
@@ -46,10 +46,9 @@ def build(folder: str | Path) -> Path:
     """
     folder = Path(folder)
     results = read_results(folder)
-    pictures, explanations = _pictures(results), _explanations(results)
-    context = _context(results, pictures) | {"explanations": explanations}
-    drawn = [picture for section in pictures.values() for _, picture in section if picture]
-    for picture in [*drawn, *(picture for task in explanations for picture in task["pictures"])]:
+    pictures = _pictures(results)
+    context = _context(results, pictures)
+    for picture in (picture for section in pictures.values() for _, picture in section if picture):
         _write(folder / "figures" / f"{picture.name}.svg", standalone(picture.svg))
     _write(folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
     _write(folder / "report.md", _markdown_environment().get_template("report.md.j2").render(context))
@@ -66,8 +65,8 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
     """For every section: the task's name and its picture."""
     pens, store = choose_pens(results), RecordStore(results.folder)
     sections: dict[str, list[tuple[str, Picture | None]]] = {title: [] for title in _SECTIONS}
-    for number, task in enumerate(results.tasks, 1):
-        prefix = f"task{number}-" if len(results.tasks) > 1 else ""
+    prefixes = [f"task{number}-" if len(results.tasks) > 1 else "" for number in range(1, len(results.tasks) + 1)]
+    for task, prefix in zip(results.tasks, prefixes, strict=True):
         drawn = (
             accuracy_against_throughput(task, pens, prefix),
             error_by_step(task, pens, prefix),
@@ -76,21 +75,20 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
         )
         for title, picture in zip(_SECTIONS, drawn, strict=True):
             sections[title].append((str(task.task), picture))
+    if any(record.gradients for record in results.records):
+        sections["Gradients"] = [
+            (str(task.task), gradient_norms(task, pens, prefix))
+            for task, prefix in zip(results.tasks, prefixes, strict=True)
+        ]
+    explained = [explained_entries(results.folder, task) for task in results.tasks]
+    for title, draw in (("What the forecasts rest on", importance_by_lag), ("Attention maps", attention_maps)):
+        pictures = [
+            (str(task.task), draw(task, found, pens, prefix))
+            for task, found, prefix in zip(results.tasks, explained, prefixes, strict=True)
+        ]
+        if any(picture for _, picture in pictures):
+            sections[title] = pictures
     return sections
-
-
-def _explanations(results: Results) -> list[dict[str, Any]]:
-    """For every task that has any: its name, a sentence per model, and its pictures."""
-    pens, tasks = choose_pens(results), []
-    for number, task in enumerate(results.tasks, 1):
-        prefix = f"task{number}-" if len(results.tasks) > 1 else ""
-        explained = explained_entries(results.folder, task)
-        drawn = [draw(task, explained, pens, prefix) for draw in (importance_by_lag, attention_maps)]
-        if explained:
-            sentences = [sentence(found) for found in explained]
-            pictures = [picture for picture in drawn if picture]
-            tasks.append({"name": str(task.task), "sentences": sentences, "pictures": pictures})
-    return tasks
 
 
 def _context(results: Results, pictures: dict[str, list[tuple[str, Picture | None]]]) -> dict[str, Any]:
@@ -110,6 +108,7 @@ def _context(results: Results, pictures: dict[str, list[tuple[str, Picture | Non
         "missing": page.missing(results),
         "data": page.data_conditions(results),
         "recipe": page.common_recipe(results),
+        "pretrained": page.pretrained(results),
         "arguments": page.model_arguments(results),
         "machines": results.machines,
         "versions": page.versions(results),

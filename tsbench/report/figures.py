@@ -13,7 +13,6 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
@@ -21,10 +20,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from tsbench.bench.records import Record, RecordStore
 from tsbench.report.labels import TEXT_HEIGHT, place_labels, spread, text_width
-from tsbench.report.peaks import METHODS, Explained
 from tsbench.report.svg import INK, house_style, to_svg
-from tsbench.report.tables import NAIVE, Entry, Results, Task, TaskResults
-from tsbench.report.wording import counted, listed
+from tsbench.report.tables import NAIVE, Entry, Results, TaskResults
+from tsbench.report.wording import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,11 +45,6 @@ _COLOURS = (
     "#a5602f",
 )
 _GREY = "#80858c"
-_MOST_SEASONS = 16
-"""That are marked; of more, the first alone."""
-_MOST_CELLS = 24
-"""Along a side of an attention map."""
-_METHOD_DASHES: dict[str, Any] = {"integrated_gradients": "-", "occlusion": (0, (4, 1.5)), "grad_cam": (0, (1.2, 1.2))}
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 
 
@@ -70,6 +63,8 @@ class Picture:
     """Unique within a report, and a file name."""
     caption: str
     svg: str
+    sentences: tuple[str, ...] = ()
+    """What it shows, in words, for each model."""
 
 
 def choose_pens(results: Results) -> dict[str, Pen]:
@@ -166,11 +161,11 @@ def forecasts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], pr
             channel = place % len(data.channels)
             _draw_window(axes, arrays, pens, window, channel)
             start = str(first["target_start"][window].astype("datetime64[m]")).replace("T", " ")
-            axes.set_title(f"{_printable(data.channels[channel])}, from {start}")
+            axes.set_title(f"{printable(data.channels[channel])}, from {start}")
         for axes in grid[len(picks) :]:
             axes.remove()
         figure.supxlabel("steps from the first forecast", fontsize=10)
-        figure.supylabel(_printable(data.units) or "original units", fontsize=10)
+        figure.supylabel(printable(data.units) or "original units", fontsize=10)
         handles = [Line2D([], [], color=INK, linewidth=1.8, label="truth")]
         handles += [_handle(label, pens[label]) for label in arrays]
         figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
@@ -188,7 +183,7 @@ def training_curves(results: TaskResults, pens: dict[str, Pen], prefix: str = ""
     if not entries:
         return None
     with house_style():
-        figure, grid = _panels(len(entries), sharey=True)
+        figure, grid = panels(len(entries), sharey=True)
         for axes, entry in zip(grid, entries, strict=True):
             _draw_curves(axes, entry, pens[entry.label])
         grid[0].set_ylim(*_loss_limits(entries))
@@ -202,70 +197,7 @@ def training_curves(results: TaskResults, pens: dict[str, Pen], prefix: str = ""
         return _picture(figure, f"{prefix}training", results, caption)
 
 
-def importance_by_lag(
-    results: TaskResults, explained: Sequence[Explained], pens: dict[str, Pen], prefix: str = ""
-) -> Picture | None:
-    """Share of each lag in what moves a forecast, one small panel per model, one line per method."""
-    if not explained:
-        return None
-    methods = [name for name in METHODS if any(name in found.explanation.importance for found in explained)]
-    with house_style():
-        figure, grid = _panels(len(explained), sharey=False)
-        for axes, found in zip(grid, explained, strict=True):
-            _draw_lags(axes, found, pens[found.label])
-        grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        figure.supxlabel("lag: forecast row less context row", fontsize=10)
-        figure.supylabel("share of the importance", fontsize=10)
-        handles = [
-            Line2D([], [], color=INK, linestyle=_METHOD_DASHES[name], linewidth=1.4, label=METHODS[name])
-            for name in methods
-        ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
-        first, numbers = explained[0].explanation, sorted({found.explanation.num_windows for found in explained})
-        fewer = f"{numbers[0]} to " if len(numbers) > 1 else ""
-        caption = (
-            f"Importance by lag, first seed, {fewer}{counted(numbers[-1], 'test window')} and "
-            f"{counted(first.num_channels, 'channel')}, mean over {counted(len(first.steps_S), 'step')} ahead. How "
-            "much each row of the context moves a forecast, without sign; rows are compared with the window's mean, "
-            "inside the instance normalisation. Each panel has a scale of its own."
-        )
-        season = max(found.seasonality for found in explained)
-        if season > 1:
-            caption += f" Upright lines: the season of {season} rows and its multiples."
-        if "grad_cam" in methods:
-            caption += " Grad-CAM shows where the filters of the last convolution that matter are active."
-        return _picture(figure, f"{prefix}importance", results, caption)
-
-
-def attention_maps(
-    results: TaskResults, explained: Sequence[Explained], pens: dict[str, Pen], prefix: str = ""
-) -> Picture | None:
-    """Which rows of the context a Transformer's tokens attend to, one panel per layer."""
-    explained = [found for found in explained if found.explanation.attention]
-    if not explained:
-        return None
-    columns = max(4, *(len(found.explanation.attention) for found in explained))
-    with house_style():
-        figure = Figure(figsize=(WIDTH, 2.6 * len(explained) + 0.4), dpi=72, layout="constrained")
-        for part, found in zip(figure.subfigures(len(explained), 1, squeeze=False)[:, 0], explained, strict=True):
-            part.suptitle(_printable(found.label), x=0.02, horizontalalignment="left", fontsize=10.5)
-            row = part.subplots(1, columns)
-            layers = found.explanation.attention.items()
-            for axes, (layer, weights) in zip(row, layers, strict=False):
-                _draw_attention(axes, layer, weights, results.task, pens[found.label].colour)
-            for axes in row[len(layers) :]:
-                axes.remove()
-        figure.supxlabel("rows attended to; the forecast starts at 0", fontsize=10)
-        figure.supylabel("rows of the token that attends", fontsize=10)
-        caption = (
-            "Attention maps, mean over windows, channels and heads: the darker, the more attention; each line of a map "
-            "sums to one. Encoder layers: tokens of the context among themselves; decoder layers: what the queries of "
-            "the horizon read of the context. Attention is where a layer looks, not what its forecast rests on."
-        )
-        return _picture(figure, f"{prefix}attention", results, caption)
-
-
-def _panels(count: int, *, sharey: bool) -> tuple[Figure, Any]:
+def panels(count: int, *, sharey: bool) -> tuple[Figure, Any]:
     """Small panels, one beside the other, with as few empty places as possible; they share their horizontal axis."""
     columns = min(min((4, 5, 3), key=lambda columns: (-count % columns, abs(columns - 4))), count)
     rows = math.ceil(count / columns)
@@ -284,10 +216,10 @@ def _figure(height: float) -> tuple[Figure, Axes]:
 
 
 def _picture(figure: Figure, name: str, results: TaskResults, caption: str) -> Picture:
-    return Picture(name, caption, to_svg(figure, name, _printable(f"{results.task}. {caption}")))
+    return Picture(name, caption, to_svg(figure, name, printable(f"{results.task}. {caption}")))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control characters, which no SVG may hold."""
     return "".join(character for character in text if character.isprintable())
 
@@ -343,14 +275,14 @@ def _label_points(
     places = [tuple(axes.transData.transform((x, y))) for _, x, y in points]
     corners_of_line = [tuple(axes.transData.transform(corner)) for corner in line]
     area = axes.get_window_extent()
-    names = [_printable(name) for name, _, _ in points]
+    names = [printable(name) for name, _, _ in points]
     corners = place_labels(places, names, (area.x0, area.y0, area.x1, area.y1), corners_of_line)
     for (name, x, y), place, corner in zip(points, places, corners, strict=True):
         offset = corner[0] - place[0], corner[1] - place[1]
         nearest = min(max(place[0], corner[0]), corner[0] + text_width(name)), corner[1] + TEXT_HEIGHT / 2
         far = math.dist(place, nearest) > 14
         axes.annotate(
-            _printable(name),
+            printable(name),
             (x, y),
             offset,
             textcoords="offset points",
@@ -379,7 +311,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
     places = spread(heights, TEXT_HEIGHT + 1, area.y0 - 12, area.y1 - 4)
     for (name, _, pen), end, height, place in zip(lines, ends, heights, places, strict=True):
         text = axes.annotate(
-            _printable(name),
+            printable(name),
             (right, end),
             (20, place - height),
             textcoords="offset points",
@@ -392,7 +324,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
 
 
 def _handle(label: str, pen: Pen) -> Line2D:
-    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=" " + _printable(label))
+    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=" " + printable(label))
 
 
 def _by_step(record: Record) -> list[float]:
@@ -425,49 +357,8 @@ def _draw_curves(axes: Axes, entry: Entry, pen: Pen) -> None:
                 record.cost.best_step, losses[steps.index(record.cost.best_step)], "o", color=pen.colour, markersize=4
             )
     axes.set_title(
-        _printable(entry.label) + ("" if not entry.failed else f"  ({len(entry.failed)} failed)"), fontsize=10
+        printable(entry.label) + ("" if not entry.failed else f"  ({len(entry.failed)} failed)"), fontsize=10
     )
-
-
-def _draw_lags(axes: Axes, found: Explained, pen: Pen) -> None:
-    explanation, season = found.explanation, found.seasonality
-    for method in explanation.importance:
-        shares_K = explanation.by_lag(method)
-        axes.plot(
-            range(1, len(shares_K)), shares_K[1:], color=pen.colour, linestyle=_METHOD_DASHES[method], linewidth=1.2
-        )
-    seasons = range(season, len(shares_K), season) if season > 1 else ()
-    for lag in seasons if len(seasons) <= _MOST_SEASONS else seasons[:1]:
-        axes.axvline(lag, color=INK, linewidth=0.6, alpha=0.3, zorder=0)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
-    axes.set_xlim(0, len(shares_K))
-    axes.set_ylim(bottom=0)
-    axes.set_title(_printable(found.label), fontsize=10)
-
-
-def _draw_attention(axes: Axes, layer: str, weights: np.ndarray, task: Task, colour: str) -> None:
-    weights = _coarser(weights)
-    asking = (0, task.horizon) if layer.startswith("decoder") else (-task.context_length, 0)
-    edges = (
-        np.linspace(*span, count + 1)
-        for span, count in zip(((-task.context_length, 0), asking), weights.shape[::-1], strict=True)
-    )
-    # From nothing to the colour: it works on light and on dark paper.
-    shades = LinearSegmentedColormap.from_list("attention", [to_rgba(colour, 0.0), to_rgba(colour, 1.0)])
-    axes.pcolormesh(*edges, weights, cmap=shades, vmin=0, vmax=weights.max(), clip_on=False)
-    axes.set_title(layer, fontsize=10)
-    axes.grid(visible=False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-
-
-def _coarser(weights: np.ndarray) -> np.ndarray:
-    """At most `_MOST_CELLS` a side, so that a token per row makes no picture of megabytes; rows still sum to one."""
-    heights, widths = (-(-size // _MOST_CELLS) for size in weights.shape)
-    summed = np.add.reduceat(weights, range(0, weights.shape[1], widths), axis=1)
-    rows = range(0, weights.shape[0], heights)
-    return np.add.reduceat(summed, rows, axis=0) / np.diff([*rows, len(weights)])[:, None]
 
 
 def _loss_limits(entries: list[Entry]) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from tsbench.bench.records import DataFacts, Record
-from tsbench.report.tables import Entry, Results, TaskResults, across_tasks, leaderboard
-from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
+from tsbench.bench.records import DataFacts, Pretrained, Record
+from tsbench.report.tables import Entry, Results, Task, TaskResults, across_tasks, leaderboard
+from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, whole
 
 Writer = Callable[[Sequence[float]], list[str]]
 
@@ -250,16 +251,46 @@ def metric_notes(task: TaskResults) -> list[str]:
 
 def common_recipe(results: Results) -> dict[str, str]:
     """The recipe that most runs have; `Plan.differences` names the others."""
-    recipes = Counter(planned.run.recipe for planned in results.plan.runs)
-    return {name: str(value) for name, value in recipes.most_common(1)[0][0].model_dump().items()} if recipes else {}
+    recipes = Counter(planned.run.recipe.model_dump_json() for planned in results.plan.runs)
+    most = json.loads(recipes.most_common(1)[0][0]) if recipes else {}
+    return {name: str(value) if value not in ("", [], {}) else "none" for name, value in most.items()}
+
+
+def pretrained(results: Results) -> list[str]:
+    """A sentence for each model that started from a saved forecaster: what was taken of it, and what was not."""
+    return [
+        f"{entry.label} on {task.task} started from {record.run.recipe.pretrained}: {_account(record.pretrained)}."
+        for task in results.tasks
+        for entry in task.entries
+        for record in entry.finished[:1]
+        if record.pretrained
+    ]
+
+
+def _account(tensors: Pretrained) -> str:
+    parts = [f"{counted(len(tensors.taken), 'tensor')} taken"]
+    for names, words in (
+        (tensors.mismatched, "of another shape and started anew"),
+        (tensors.new, "not in it and started anew"),
+        (tensors.skipped, "only in it and skipped"),
+    ):
+        parts += [f"{len(names)} {words} ({', '.join(names)})"] if names else []
+    return "; ".join(parts)
 
 
 def model_arguments(results: Results) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
+    """Label and keywords; by task where they differ, as they do when widths are matched."""
+    found: dict[str, dict[str, str]] = {}
     for planned in results.plan.runs:
         words = ", ".join(f"{name} = {value}" for name, value in planned.run.arguments.items())
-        found.setdefault(planned.label, words or "none")
-    return list(found.items())
+        found.setdefault(planned.label, {}).setdefault(str(Task(*planned.run.task)), words or "none")
+    rows = []
+    for label, by_task in found.items():
+        if len(set(by_task.values())) == 1:
+            rows.append((label, next(iter(by_task.values()))))
+        else:
+            rows += [(f"{label} on {task}", words) for task, words in by_task.items()]
+    return rows
 
 
 def versions(results: Results) -> list[tuple[str, str]]:
@@ -291,6 +322,21 @@ def cost_notes(results: Results) -> list[str]:
     costs = [record.cost for record in results.records if record.cost]
     notes = [f"Throughput in batches of {size}." for size in sorted({cost.predict_batch_size for cost in costs})]
     notes += [f"Memory: {kind}." for kind in sorted({cost.peak_memory_kind for cost in costs if cost.peak_memory_kind})]
+    if any(record.gradients for record in results.records):
+        notes.append("Where norms of gradients were recorded, the timed steps took them too, and were slower for it.")
     if len(results.machines) > 1:
         notes.append("These runs were made on different machines: errors may be compared, the cost columns may not.")
-    return notes
+    return notes + _about_workers(results)
+
+
+def _about_workers(results: Results) -> list[str]:
+    """What was read while workers shared the machine."""
+    most = max((record.machine.num_workers for record in results.records), default=1)
+    if most == 1:
+        return []
+    beside = [entry.label for task in results.tasks for entry in task.entries if entry.num_workers_timed > 1]
+    shared = f"Up to {most} workers made these runs side by side, and Fit s was read then"
+    if not beside:
+        return [f"{shared}; throughput and latency were read afterwards, one model at a time on a quiet machine."]
+    names = listed(list(dict.fromkeys(beside)))
+    return [f"{shared}. So were throughput and latency of {names}: on a quiet machine they are better."]

@@ -93,9 +93,20 @@ class Entry:
         values = [getattr(record.metrics, name) for record in self.finished]
         return [value for value in values if value is not None]
 
+    @property
+    def num_workers_timed(self) -> int:
+        """Worker processes that shared the machine while the speeds in the table were read: 1 is alone."""
+        return min((record.cost.num_workers for record in self.finished if record.cost), default=1)
+
     def cost(self, name: str) -> float | None:
-        """Median over the finished seeds; None where nobody measured it."""
-        values = [getattr(record.cost, name) for record in self.finished if record.cost]
+        """Median over the finished seeds; None where nobody measured it.
+
+        Of speeds, only over the seeds that were timed beside the fewest workers.
+        """
+        costs = [record.cost for record in self.finished if record.cost]
+        if name in _SPEEDS:
+            costs = [cost for cost in costs if cost.num_workers == self.num_workers_timed]
+        values = [getattr(cost, name) for cost in costs]
         values = [value for value in values if value is not None]
         return float(median(values)) if values else None
 
@@ -186,7 +197,7 @@ class TaskResults:
     @property
     def machines(self) -> list[str]:
         """Where the finished runs were made, in words; more than one makes the costs incomparable."""
-        return sorted({describe_machine(record) for entry in self.entries for record in entry.finished})
+        return _machines(record for entry in self.entries for record in entry.finished)
 
 
 @dataclass(frozen=True)
@@ -207,7 +218,7 @@ class Results:
 
     @property
     def machines(self) -> list[str]:
-        return sorted({describe_machine(record) for record in self.records})
+        return _machines(self.records)
 
     @property
     def labels(self) -> list[str]:
@@ -270,6 +281,17 @@ def across_tasks(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("mean_rank", kind="stable", ignore_index=True)
 
 
+def _machines(records: Iterable[Record]) -> list[str]:
+    """Every machine once, with the most workers that shared it."""
+    num_workers: dict[str, int] = defaultdict(int)
+    for record in records:
+        name = describe_machine(record)
+        num_workers[name] = max(num_workers[name], record.machine.num_workers)
+    return sorted(
+        f"{name}, shared by {counted(number, 'worker')}" if number > 1 else name for name, number in num_workers.items()
+    )
+
+
 def describe_machine(record: Record) -> str:
     machine = record.machine
     threads = f"{counted(machine.num_threads, 'thread')} on {counted(machine.num_cores, 'core')}"
@@ -322,16 +344,9 @@ def _labels_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     return groups
 
 
+_SPEEDS = ("train_windows_per_second", "predict_windows_per_second", "latency_p50_ms", "latency_p95_ms")
 _METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase")
-_COSTS = [
-    "train_windows_per_second",
-    "predict_windows_per_second",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "peak_memory_mib",
-    "num_parameters",
-    "flops_per_window",
-]
+_COSTS = (*_SPEEDS, "peak_memory_mib", "num_parameters", "flops_per_window")
 
 
 def _row(results: TaskResults, entry: Entry) -> dict[str, Any]:

@@ -49,6 +49,11 @@ def percent(fraction: float | None) -> str:
     return f"{100 * fraction:.1f}%".replace("-", "−")
 
 
+def power(value: float) -> str:
+    """Two significant digits at any size: 3.1e-9."""
+    return f"{value:.2g}".replace("e-0", "e-").replace("e+0", "e+")
+
+
 def times(ratio: float) -> str:
     """A factor, with a decimal below ten."""
     return f"{ratio:.1f} times" if ratio < 9.95 else f"{ratio:,.0f} times"

@@ -21,10 +21,14 @@ from torch import Tensor
 
 from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.training.devices import synchronise
+from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
 
-CHUNK_STEPS = 25
-"""Steps in a chunk: enough to hide the Trainer's cost, few enough for a progress line that moves."""
+CHUNK_SECONDS = 0.1
+"""How long a chunk should take: the Trainer's cost of a batch, up to a millisecond, is lost in it, and a progress line
+still moves."""
+
+_FIRST_CHUNK_STEPS = 5
 
 VALIDATION_BATCH_SIZE = 256
 
@@ -68,13 +72,18 @@ class ChunkStream:
 
     def __init__(self, windows: Windows, recipe: Recipe, seed: int) -> None:
         self.windows, self.interval = windows, recipe.validate_every
+        self.chunk_steps = _FIRST_CHUNK_STEPS
         self._picks = shuffled_picks(len(windows), recipe.batch_size, recipe.max_steps, seed)
 
     def __iter__(self) -> Iterator[Chunk]:
-        for start in range(0, self.interval, CHUNK_STEPS):
-            picks = list(islice(self._picks, min(CHUNK_STEPS, self.interval - start)))
-            if picks:
-                yield Chunk(self.windows, torch.stack(picks))
+        left = self.interval
+        while picks := list(islice(self._picks, min(self.chunk_steps, left))):
+            left -= len(picks)
+            yield Chunk(self.windows, torch.stack(picks))
+
+    def pace(self, seconds_per_step: float) -> None:
+        """Make the next chunks so long that they take `CHUNK_SECONDS`; what is trained on does not depend on it."""
+        self.chunk_steps = max(1, round(CHUNK_SECONDS / max(seconds_per_step, 1e-6)))
 
 
 @dataclass
@@ -86,24 +95,19 @@ class Training:
     windows_seen: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     """step, train_loss, val_loss, seconds of each look at the validation split."""
+    gradients: list[dict[str, Any]] = field(default_factory=list)
+    """step, by_layer, by_row of each look, where the recipe asks for `gradient_norms`."""
     chunks: list[tuple[int, float]] = field(default_factory=list)
     """Steps and seconds of each chunk, device synchronised."""
     train_seconds: float = 0.0
     validate_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands, told after each chunk."""
-
-    step: int
-    max_steps: int
-    loss: float
-    windows_per_second: float
+    gradient_seconds: float = 0.0
+    """What `gradients` took at looks; in no other clock."""
 
 
 def train(
     forecaster: pl.LightningModule,
+    training: Training,
     recipe: Recipe,
     windows: Windows,
     validation: Windows,
@@ -111,12 +115,12 @@ def train(
     seed: int,
     device: torch.device,
     tell: Callable[[Progress], None] | None = None,
-) -> Training:
-    """Train a forecaster in place and leave it with its best weights.
+) -> None:
+    """Train a forecaster in place and leave it with its best weights; what happened is written into `training`.
 
     Raises Diverged when the loss leaves the finite numbers.
     """
-    training = Training()
+    stream = ChunkStream(windows, recipe, seed)
     with _Quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -126,7 +130,7 @@ def train(
             callbacks=[
                 BestWeights(training),
                 EarlyStopping("val_loss", patience=recipe.patience, check_finite=False),
-                Stopwatch(training, recipe, tell),
+                Stopwatch(training, stream, recipe, tell),
             ],
             logger=False,
             enable_checkpointing=False,
@@ -135,10 +139,9 @@ def train(
             num_sanity_val_steps=0,
         )
         try:
-            trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
+            trainer.fit(forecaster, stream, WholePart(validation))
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
-    return training
 
 
 class BestWeights(Callback):
@@ -152,7 +155,7 @@ class BestWeights(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])
         if loss < self.smallest:
-            self.smallest, self.training.best_step = loss, trainer.global_step
+            self.smallest, self.training.best_step = loss, self.training.steps
             self.weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -162,8 +165,10 @@ class BestWeights(Callback):
 class Stopwatch(Callback):
     """Separate clocks for training chunks and validation, and the curve of both losses."""
 
-    def __init__(self, training: Training, recipe: Recipe, tell: Callable[[Progress], None] | None) -> None:
-        self.training, self.recipe, self.tell = training, recipe, tell
+    def __init__(
+        self, training: Training, stream: ChunkStream, recipe: Recipe, tell: Callable[[Progress], None] | None
+    ) -> None:
+        self.training, self.stream, self.recipe, self.tell = training, stream, recipe, tell
         self.start = self.mark = time.perf_counter()
 
     def _lap(self, device: torch.device) -> float:
@@ -188,6 +193,7 @@ class Stopwatch(Callback):
         training.steps += steps
         training.windows_seen += batch.picks_KB.numel()
         training.train_seconds += seconds
+        self.stream.pace(seconds / steps)
         if self.tell:
             speed = batch.picks_KB.numel() / seconds
             self.tell(Progress(training.steps, self.recipe.max_steps, float(outputs["loss"]), speed))
@@ -203,7 +209,7 @@ class Stopwatch(Callback):
                 "step": self.training.steps,
                 "train_loss": float(metrics["train_loss"]),
                 "val_loss": float(metrics["val_loss"]),
-                "seconds": self.mark - self.start,
+                "seconds": self.mark - self.start - self.training.gradient_seconds,
             }
         )
 

@@ -1,0 +1,308 @@
+"""Several worker processes on one matrix: the same records, sooner, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tsbench.bench import workers
+from tsbench.bench.estimate import Estimate
+from tsbench.bench.observer import Observer
+from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore
+from tsbench.bench.workers import number_of_workers, run_in_workers
+from tsbench.data.panel import Panel
+from tsbench.errors import ConfigError
+from tsbench.training.progress import Progress
+
+PlanOf = Callable[..., Plan]
+
+
+class Diary(Observer):
+    """Writes down what it is told, and what is on the disk then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = RecordStore(folder)
+        self.started: list[str] = []
+        self.measured: list[str] = []
+        self.again: list[tuple[str, str]] = []
+        self.ended: dict[str, bool] = {}
+        """Whether its record was there already."""
+
+    def starts(self, planned: PlannedRun) -> None:
+        self.started.append(planned.label)
+
+    def starts_again(self, planned: PlannedRun, why: str) -> None:
+        self.again.append((planned.label, why))
+
+    def measures(self, planned: PlannedRun) -> None:
+        self.measured.append(f"{planned.label} {planned.run.seed}")
+
+    def ends(self, planned: PlannedRun, record: Record) -> None:
+        self.ended[planned.run.key()] = self.store.read(planned.run.key()) == record
+
+
+def execute(
+    plan: Plan, panel: Panel, folder: Path, observer: Observer | None = None, runs: list[PlannedRun] | None = None,
+    num_workers: int = 2, measure_alone: bool = False,
+) -> dict[str, Record]:  # fmt: skip
+    """The records by label and seed."""
+    run_in_workers(
+        plan, {panel.name: panel}, folder, "cpu", plan.runs if runs is None else runs, observer or Observer(),
+        num_workers=num_workers, estimate=Estimate(), measure_alone=measure_alone,
+    )  # fmt: skip
+    store = RecordStore(folder)
+    return {f"{planned.label} {planned.run.seed}": store.read(planned.run.key()) for planned in plan.runs}
+
+
+# A matrix in which all is well
+
+
+@pytest.fixture(scope="module")
+def plan(plan_of: PlanOf) -> Plan:
+    return plan_of(models={"linear": {}, "gru": {}}, seeds=[0, 1])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def diary(plan: Plan, tiny_panel: Panel, folder: Path) -> Diary:
+    """Of two workers, who leave their records in `folder`."""
+    diary = Diary(folder)
+    execute(plan, tiny_panel, folder, diary)
+    return diary
+
+
+@pytest.fixture(scope="module")
+def records(plan: Plan, diary: Diary) -> dict[str, Record]:
+    return {f"{planned.label} {planned.run.seed}": diary.store.read(planned.run.key()) for planned in plan.runs}
+
+
+def test_workers_answer_to_the_last_bit_what_one_process_answers(
+    plan: Plan, records: dict[str, Record], folder: Path, carry_out: Callable[..., Any], tmp_path: Path
+):
+    carry_out(plan, tmp_path)
+
+    for record in records.values():
+        alone = RecordStore(tmp_path).read(record.key)
+        assert (record.status, record.metrics) == (alone.status, alone.metrics)
+        assert [(p.step, p.train_loss, p.val_loss) for p in record.curve] == [
+            (p.step, p.train_loss, p.val_loss) for p in alone.curve
+        ]
+        kept, kept_alone = (RecordStore(place).arrays(record.key) for place in (folder, tmp_path))
+        assert kept
+        assert {name: array.tobytes() for name, array in kept.items()} == {
+            name: array.tobytes() for name, array in kept_alone.items()
+        }
+
+
+def test_the_longest_runs_start_first(diary: Diary):
+    assert diary.started == ["gru", "gru", "linear", "linear", "naive", "naive", "seasonal_naive", "seasonal_naive"]
+
+
+def test_every_record_is_on_the_disk_when_its_end_is_told(plan: Plan, diary: Diary):
+    assert diary.ended == {planned.run.key(): True for planned in plan.runs}
+
+
+def test_records_say_how_many_workers_shared_the_machine(records: dict[str, Record]):
+    assert {(record.machine.num_workers, record.machine.num_threads) for record in records.values()} == {(2, 1)}
+    assert {record.cost.num_workers for record in records.values()} == {2}
+
+
+def test_speeds_are_read_again_alone_once_for_each_model_also_later(
+    plan: Plan, tiny_panel: Panel, records: dict[str, Record], folder: Path
+):
+    arrays = {record.key: RecordStore(folder).arrays(record.key) for record in records.values()}
+    diary = Diary(folder)
+
+    again = execute(plan, tiny_panel, folder, diary, runs=[], measure_alone=True)
+
+    assert diary.measured == ["naive 0", "seasonal_naive 0", "linear 0", "gru 0"]
+    assert {name for name, record in again.items() if record.cost.num_workers == 1} == set(diary.measured)
+    assert again["gru 0"].cost.predict_samples != records["gru 0"].cost.predict_samples
+    assert len(again["gru 0"].cost.train_step_ms) >= 2
+    for name, record in again.items():
+        untouched = record.model_copy(update={"cost": records[name].cost})
+        assert untouched == records[name]
+        assert record.cost.seconds == records[name].cost.seconds
+        assert RecordStore(folder).arrays(record.key).keys() == arrays[record.key].keys()
+
+
+def test_a_device_that_cannot_do_a_recipe_is_refused_before_the_first_run(
+    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path
+):
+    with pytest.raises(ConfigError, match="--precision 16 needs a GPU"):
+        execute(plan_of(models={"mlp": {"recipe": {"precision": "16"}}}), tiny_panel, tmp_path, num_workers=1)
+
+    assert RecordStore(tmp_path).keys() == []
+
+
+# A matrix in which workers die
+
+
+class Killer(Diary):
+    """Sends a signal to the worker of these runs when they have trained for a while, as often as is told."""
+
+    def __init__(self, folder: Path, victims: dict[str, tuple[signal.Signals, int]], crew: list[Any]) -> None:
+        super().__init__(folder)
+        self.victims, self.crew = victims, crew
+        self.deaths: Counter[str] = Counter()
+
+    def advances(self, planned: PlannedRun, progress: Progress) -> None:
+        sent, times = self.victims.get(planned.label, (signal.SIGKILL, 0))
+        busy = [worker for worker in self.crew if worker.planned is planned and worker._process.poll() is None]
+        if busy and self.deaths[planned.label] < times:
+            self.deaths[planned.label] += 1
+            busy[0]._process.send_signal(sent)
+            busy[0]._process.wait()
+
+
+def test_a_death_costs_one_run_which_is_tried_once_more_and_then_failed(
+    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    crew: list[Any] = []
+
+    class Seen(workers._Worker):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            crew.append(self)
+
+    monkeypatch.setattr(workers, "_Worker", Seen)
+    diary = Killer(tmp_path, {"lstm": (signal.SIGKILL, 1), "gru": (signal.SIGSEGV, 2)}, crew)
+
+    long_enough = {"max_steps": 300, "validate_every": 100, "batch_size": 8}
+    plan = plan_of(models={"lstm": {}, "gru": {}}, recipe=long_enough)
+
+    records = execute(plan, tiny_panel, tmp_path, diary)
+
+    assert {name: record.status for name, record in records.items()} == {
+        "lstm 0": "ok", "gru 0": "failed", "naive 0": "ok", "seasonal_naive 0": "ok", "linear 0": "ok"
+    }  # fmt: skip
+    assert records["gru 0"].reason == "the worker process died (signal 11) twice"
+    assert "Fatal Python error: Segmentation fault" in records["gru 0"].detail
+    assert sorted(diary.again) == [
+        ("gru", "the worker process died (signal 11)"),
+        ("lstm", "the worker process died (signal 9)"),
+    ]
+    assert Counter(diary.started) == {"lstm": 2, "gru": 2, "naive": 1, "seasonal_naive": 1, "linear": 1}
+
+
+# The command
+
+
+NUM_RUNS = 8
+
+
+def command(folder: Path) -> list[str]:
+    """`tsbench run` with two workers; its last line on stderr says whether the parent has loaded torch."""
+    code = "import sys\ntry:\n    from tsbench.cli import main; main()\nfinally:\n    "
+    code += "print('torch' in sys.modules, file=sys.stderr)"
+    asked = "run auckland_pedestrians_tiny --horizon 12 --context-length 48 --models gru --seeds 0,1"
+    options = "--set max_steps=200 --set validate_every=50 --device cpu --workers 2 --output"
+    return [sys.executable, "-c", code, *asked.split(), *options.split(), str(folder)]
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """In a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        command(folder), cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+
+
+def wait_for_a_record(folder: Path, process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The workers, after their first record and busy with the rest."""
+    end = time.monotonic() + 150
+    while not RecordStore(folder).keys() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    crew = psutil.Process(process.pid).children()
+    assert len(crew) == 2
+    return crew
+
+
+def test_ctrl_c_ends_all_workers_and_the_same_command_does_the_rest_without_torch_in_the_parent(tmp_path: Path):
+    folder = tmp_path / "out"
+    process = start(folder)
+    crew = wait_for_a_record(folder, process)
+
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+
+    done = {path: path.read_bytes() for path in (folder / "records").rglob("*.json")}
+    assert process.returncode == 130
+    assert f"stopped; {len(done)} of {NUM_RUNS} runs are recorded, the same command does the rest" in out
+    assert err == "False\n"
+    assert not any(worker.is_running() for worker in crew)
+    assert 1 <= len(done) < NUM_RUNS
+    assert all(RecordStore(folder).read(path.stem).status == "ok" for path in done)
+
+    process = start(folder)
+    out, err = process.communicate(timeout=150)
+
+    assert (process.returncode, err) == (0, "False\n")
+    assert f"{NUM_RUNS} runs planned, {NUM_RUNS - len(done)} to do" in out
+    store = RecordStore(folder)
+    for path, before in done.items():  # those that were done are as they were, but for their speed
+        assert Record.model_validate_json(before).created == store.read(path.stem).created
+    assert [record.status for record in store] == ["ok"] * NUM_RUNS
+    assert sum(record.cost.num_workers == 1 for record in store) == NUM_RUNS / 2
+    assert "shared by 2 workers" in (folder / "report.md").read_text()
+
+
+def test_workers_of_a_killed_parent_end_themselves(tmp_path: Path):
+    process = start(tmp_path / "out")
+    crew = wait_for_a_record(tmp_path / "out", process)
+
+    process.kill()
+    process.communicate()
+
+    assert psutil.wait_procs(crew, timeout=20)[1] == []
+
+
+# How many
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_num_cores", lambda: 4)
+    monkeypatch.setattr(workers, "WORKER_GIB", 0.001)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_auto_is_a_worker_per_core_but_not_for_few_steps_and_not_on_a_gpu(
+    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+):
+    large = plan_of(models={"gru": {}}, seeds=[0, 1], recipe={"max_steps": 600})
+
+    assert number_of_workers("auto", large, "cpu") == 4
+    assert number_of_workers("auto", plan_of(models={"gru": {}}), "cpu") == 1
+    assert number_of_workers("auto", plan_of(models={"naive": {}}, recipe={"max_steps": 1500}), "cpu") == 1
+
+    monkeypatch.setattr(workers, "_goes_to_gpu", lambda device: True)
+    assert number_of_workers("auto", large, "auto") == 1
+    assert number_of_workers(3, large, "auto") == 3
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_auto_leaves_memory_for_every_worker(plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch):
+    free_gib = psutil.virtual_memory().available / 2**30
+    monkeypatch.setattr(workers, "WORKER_GIB", free_gib / 2.5)
+
+    assert number_of_workers("auto", plan_of(models={"gru": {}}, recipe={"max_steps": 3000}), "cpu") == 2
+
+
+@pytest.mark.parametrize("asked", [0, -1, "many", "2.5", ""])
+def test_a_number_that_is_none_is_refused_with_what_to_write(asked: int | str, plan_of: PlanOf):
+    with pytest.raises(ConfigError, match=r"--workers .*: write auto or a whole number from 1, such as --workers 2"):
+        number_of_workers(asked, plan_of(), "cpu")

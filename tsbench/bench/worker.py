@@ -1,0 +1,124 @@
+"""One worker process: takes a run, writes its record, takes the next. The parent's side is `workers.py`."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from tsbench.errors import TsbenchError
+
+if TYPE_CHECKING:
+    from tsbench.bench.records import Record
+    from tsbench.bench.runner import Prepared
+    from tsbench.bench.workers import Setting
+    from tsbench.training.progress import Progress
+
+Tell = Callable[[str, Any], None]
+
+_SECONDS_BETWEEN_TALES = 0.1
+"""A display shows no more; a fast model has sixty chunks a second."""
+
+
+def main() -> None:
+    """Serve the parent at the other end of standard input and output until it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent answers it
+    faulthandler.enable()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a model prints must not get between the answers
+
+    def tell(event: str, content: Any = None) -> None:
+        pickle.dump((event, content), answers)
+        answers.flush()
+
+    requests: SimpleQueue[Any] = SimpleQueue()
+    setting = pickle.load(sys.stdin.buffer)
+    Thread(target=_listen, args=(sys.stdin.buffer, requests), daemon=True).start()
+    try:
+        _serve(setting, requests, tell)
+    except TsbenchError as error:  # a folder that cannot be written is no matter of one run
+        tell("raises", error)
+
+
+def _listen(parent: BinaryIO, requests: SimpleQueue[Any]) -> None:
+    """A thread of its own, so that the end of the parent, by kill or by Ctrl-C, ends a run in the middle."""
+    with suppress(EOFError, pickle.UnpicklingError):
+        while True:
+            requests.put(pickle.load(parent))
+    os._exit(0)
+
+
+def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
+    import torch
+
+    from tsbench.bench.records import RecordStore, forecaster_path
+    from tsbench.bench.runner import Prepared, execute, flops_before, measured_alone, record_of
+    from tsbench.training.devices import check_precision, resolve_device
+
+    torch.set_num_threads(1)  # where OMP_NUM_THREADS is not read
+    device, store = resolve_device(setting.device), RecordStore(setting.folder)
+    for recipe in setting.recipes:
+        check_precision(recipe, device)
+    prepared: Prepared | None = None
+
+    def prepare(dataset: str) -> Prepared:
+        nonlocal prepared
+        if prepared is None or prepared.panel is not setting.panels[dataset]:
+            prepared = Prepared.on(setting.panels[dataset], device)
+        return prepared
+
+    tell("ready", [flops_before(run, prepare(run.dataset)) for run in setting.to_count])
+    while True:
+        _give_memory_back()
+        request, run, *words = requests.get()
+        match request:
+            case "run":
+                keep = forecaster_path(setting.folder, run.key()) if setting.keep_forecasters else None
+                record, arrays = execute(run, prepare(run.dataset), _now_and_then(tell), keep)
+                store.write(_beside(record, setting.num_workers), arrays)
+            case "give up":
+                reason, detail = words
+                record = record_of(run, prepare(run.dataset), status="failed", reason=reason, detail=detail)
+                store.write(_beside(record, setting.num_workers))
+            case "measure":
+                with suppress(Exception):  # the speeds that were read beside other workers stay
+                    record = measured_alone(store.read(run.key()), prepare(run.dataset))
+                    store.write(record, store.arrays(run.key()))
+        tell("done", None)
+
+
+def _now_and_then(tell: Tell) -> Callable[[Progress], None]:
+    last = 0.0
+
+    def advance(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_TALES:
+            last = time.monotonic()
+            tell("advances", progress)
+
+    return advance
+
+
+def _beside(record: Record, num_workers: int) -> Record:
+    """The record with the number of workers that shared the machine."""
+    update: dict[str, Any] = {"machine": record.machine.model_copy(update={"num_workers": num_workers})}
+    if record.cost:
+        update["cost"] = record.cost.model_copy(update={"num_workers": num_workers})
+    return record.model_copy(update=update)
+
+
+def _give_memory_back() -> None:
+    """What the last run left in the allocator would count as the next one's peak."""
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,344 @@
+"""Worker processes: several runs of a plan at a time, each on one thread. This side, the parent's, imports no torch.
+
+Two one-thread workers do 1.8 to 1.9 times the work of one; two threads in one process 0.5 (RNN) to 1.6 times (CNN).
+
+A worker is a fresh interpreter in `tsbench.bench.worker`: not a fork, which torch's threads do not survive, and not one
+of multiprocessing's, which imports the user's script again and takes no environment of its own. Pickles go through its
+pipes: a `Setting`, then one request at a time; back come pairs of an event's name and what belongs to it. The data
+travel once in a worker's life. A file or shared memory would stay behind after a kill and save little: each worker
+keeps a scaled copy of its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+import psutil
+
+from tsbench.bench.estimate import Estimate
+from tsbench.bench.observer import Observer
+from tsbench.bench.records import Plan, PlannedRun, RecordStore, Run
+from tsbench.data.panel import Panel
+from tsbench.errors import ConfigError, MachineError, TsbenchError
+from tsbench.models.registry import model_spec
+from tsbench.training.progress import Progress
+from tsbench.training.recipe import Recipe
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc gives large blocks back to the system and takes them anew, page by page, in every step. Told to keep them,
+    # an LSTM (batch 1,024, 96 rows, 64 wide) takes 50 page faults a step instead of 200,000.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+
+FEW_STEPS = 2000
+"""A plan with fewer optimizer steps takes seconds: workers would have nothing to gain."""
+
+WORKER_GIB = 0.75
+"""Memory of a worker with a small model."""
+
+MEASURES = ("alone", "shared")
+"""When the speed of a model is read for good: when nothing else runs, or beside other workers."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a worker must know before its first run."""
+
+    panels: dict[str, Panel]
+    folder: Path
+    device: str
+    num_workers: int
+    to_count: list[Run]
+    """Runs whose operations the parent, without torch, cannot count."""
+    recipes: list[Recipe]
+    """Of the whole plan: one that the device cannot do is refused before the first run."""
+    keep_forecasters: bool
+
+
+def number_of_workers(asked: int | str, plan: Plan, device: str) -> int:
+    """How many worker processes a plan gets; with 1, everything stays in this process.
+
+    auto: one per core and `WORKER_GIB` of free memory; 1 on a GPU, and for a plan with few steps. What is done already
+    does not matter: a matrix goes on after an interruption with as many threads per run as before.
+
+    Raises ConfigError for what is no number, and for a device as `resolve_device` does.
+    """
+    on_gpu = _goes_to_gpu(device)
+    if asked != "auto":
+        if not isinstance(asked, int) or asked < 1:
+            raise ConfigError(f"--workers {asked}: write auto or a whole number from 1, such as --workers 2")
+        return asked
+    trained = (planned.run for planned in plan.runs if model_spec(planned.run.model).learned)
+    if on_gpu or sum(run.recipe.max_steps for run in trained) < FEW_STEPS:
+        return 1
+    free_gib = psutil.virtual_memory().available / 2**30
+    return max(1, min(_num_cores(), int(free_gib / WORKER_GIB), len(plan.runs)))
+
+
+def _num_cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _goes_to_gpu(device: str) -> bool:
+    """Torch is asked only where it might say yes: its import alone takes longer than everything else here."""
+    if device == "cpu" or (device == "auto" and not _has_cuda_driver()):
+        return False
+    from tsbench.training.devices import resolve_device
+
+    return resolve_device(device).type == "cuda"
+
+
+def _has_cuda_driver() -> bool:
+    with suppress(OSError):
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return True
+    return False
+
+
+def run_in_workers(
+    plan: Plan,
+    panels: Mapping[str, Panel],
+    folder: Path,
+    device: str,
+    runs: list[PlannedRun],
+    observer: Observer,
+    *,
+    num_workers: int,
+    estimate: Estimate,
+    measure_alone: bool,
+    keep_forecasters: bool = False,
+) -> None:
+    """Execute these runs of a plan, longest first, in so many processes; each record is on the disk before its worker
+    takes the next run.
+
+    A worker's death costs one run. It is tried once more; after a second death it is recorded as failed.
+
+    measure_alone: read each model's speed again when nothing else runs, from its first finished seed; also what an
+    interrupted matrix did not come to. keep_forecasters: also what was trained.
+    """
+    setting = Setting(
+        panels=dict(panels),
+        folder=folder,
+        device=device,
+        num_workers=min(num_workers, max(len(runs), 1)),
+        to_count=estimate.without_flops(runs),
+        recipes=list({planned.run.recipe.model_dump_json(): planned.run.recipe for planned in plan.runs}.values()),
+        keep_forecasters=keep_forecasters,
+    )
+    with _Pool(setting, observer, estimate) as pool:
+        pool.carry_out(runs, setting.num_workers)
+        if measure_alone:
+            pool.measure(_measured_beside_others(plan, RecordStore(folder)))
+
+
+def _measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
+    """The first finished seed of every label and task whose speed was only read while other workers were busy."""
+    first: dict[tuple[Any, ...], PlannedRun] = {}
+    alone = set()
+    for planned in plan.runs:
+        entry, key = (planned.label, *planned.run.task), planned.run.key()
+        cost = store.read(key).cost if key in store else None
+        if cost is not None:
+            first.setdefault(entry, planned)
+            if cost.num_workers == 1:
+                alone.add(entry)
+    return [planned for entry, planned in first.items() if entry not in alone]
+
+
+class _Worker:
+    """One worker process, seen from here."""
+
+    def __init__(self, inbox: SimpleQueue[tuple[_Worker, str, Any]]) -> None:
+        self.ready = False
+        self.planned: PlannedRun | None = None
+        """What it is busy with."""
+        # It finds what this process finds, a notebook's changes of sys.path included.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from tsbench.bench.worker import main; main()"
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=os.environ | ENVIRONMENT,
+        )
+        self._listener = Thread(target=self._listen, args=(inbox,), daemon=True)
+        self._listener.start()
+
+    def _listen(self, inbox: SimpleQueue[tuple[_Worker, str, Any]]) -> None:
+        with suppress(EOFError, pickle.UnpicklingError):  # cut off: it died
+            while True:
+                inbox.put((self, *pickle.load(self._process.stdout)))  # type: ignore[arg-type]
+        inbox.put((self, "died", None))
+
+    def tell(self, message: object) -> None:
+        assert self._process.stdin
+        with suppress(OSError):  # it died, as its listener is about to say
+            pickle.dump(message, self._process.stdin)
+            self._process.stdin.flush()
+
+    def last_words(self) -> tuple[str, str]:
+        """Of a dead worker: how it died, and the end of what it printed."""
+        code = self._process.wait()
+        self._stderr.seek(0)
+        said, *_ = self._stderr.read().decode(errors="replace").split("\nExtension modules:")  # a long list of names
+        return f"signal {-code}" if code < 0 else f"exit code {code}", said[-10_000:]
+
+    def kill(self) -> None:
+        """Whatever it is doing: what counts is on the disk."""
+        self._process.kill()
+        self._process.wait()
+        self._listener.join()
+        with suppress(OSError):  # of what was written but never read
+            self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._stderr.close()
+
+
+class _Pool:
+    """The workers, what waits for them, and what they say."""
+
+    def __init__(self, setting: Setting, observer: Observer, estimate: Estimate) -> None:
+        self.setting, self.observer, self.estimate = setting, observer, estimate
+        self.store = RecordStore(setting.folder)
+        self.workers: list[_Worker] = []
+        self.inbox: SimpleQueue[tuple[_Worker, str, Any]] = SimpleQueue()
+        self.waiting: deque[PlannedRun] = deque()
+        self.num_open = 0
+        """Waiting or in a worker's hands."""
+        self.measures = False
+        self.deaths: dict[str, list[str]] = defaultdict(list)
+        """How workers died, by the key of the run they were busy with."""
+        self.last_print = ""
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def carry_out(self, runs: list[PlannedRun], num_workers: int) -> None:
+        """Longest first, from when the first worker is ready and has counted their operations."""
+        self._work_off(runs, num_workers)
+
+    def measure(self, runs: list[PlannedRun]) -> None:
+        self.measures = True
+        self._work_off(runs, 1)
+
+    def _work_off(self, runs: list[PlannedRun], num_workers: int) -> None:
+        self.waiting, self.num_open = deque(runs), len(runs)
+        self._resize(min(num_workers, len(runs)))
+        for worker in self.workers:
+            self._give(worker)
+        while self.num_open:
+            worker, event, content = self.inbox.get()
+            if worker in self.workers:  # not dismissed
+                getattr(self, f"_{event}")(worker, content)
+
+    def _resize(self, num_workers: int) -> None:
+        """Keep those that are ready, dismiss who is too many, start who is missing."""
+        self.workers.sort(key=lambda worker: not worker.ready)
+        while len(self.workers) > num_workers:
+            self.workers.pop().kill()
+        new = [_Worker(self.inbox) for _ in range(num_workers - len(self.workers))]
+        self.workers += new
+        for worker in new:  # after all have started: a long message waits until it is read
+            worker.tell(self.setting)
+
+    def _give(self, worker: _Worker) -> None:
+        """The next run, if the worker is ready for one and one is waiting."""
+        if not (worker.ready and self.waiting):
+            return
+        worker.planned = planned = self.waiting.popleft()
+        deaths = self.deaths[planned.run.key()]
+        if self.measures:
+            self.observer.measures(planned)
+            worker.tell(("measure", planned.run))
+        elif len(deaths) < 2:
+            self.observer.starts(planned)
+            worker.tell(("run", planned.run))
+        else:
+            worker.tell(("give up", planned.run, _died_twice(*deaths), self.last_print))
+
+    # What workers say
+
+    def _ready(self, worker: _Worker, flops: list[int]) -> None:
+        """flops: of the runs in `Setting.to_count`; every worker has counted them, waiting for the others' import."""
+        if not any(other.ready for other in self.workers):
+            for run, count in zip(self.setting.to_count, flops, strict=True):
+                self.estimate.learn_flops(run, count)
+            if not self.measures:
+                self.waiting = deque(self.estimate.longest_first(self.waiting))
+        worker.ready = True
+        self._give(worker)
+
+    def _advances(self, worker: _Worker, progress: Progress) -> None:
+        assert worker.planned
+        self.observer.advances(worker.planned, progress)
+
+    def _done(self, worker: _Worker, _: None) -> None:
+        planned, worker.planned = worker.planned, None
+        assert planned
+        self.num_open -= 1
+        if not self.measures:
+            self.observer.ends(planned, self.store.read(planned.run.key()))
+        self._give(worker)
+
+    def _raises(self, worker: _Worker, error: TsbenchError) -> None:
+        raise error
+
+    def _died(self, worker: _Worker, _: None) -> None:
+        self.workers.remove(worker)
+        how, self.last_print = worker.last_words()
+        worker.kill()
+        planned = worker.planned
+        if not worker.ready and not self.workers:
+            last_line = (self.last_print.strip().splitlines() or ["it said nothing"])[-1]
+            raise MachineError(f"no worker process could start ({how}: {last_line}); try --workers 1")
+        if planned is None:
+            return
+        if self.measures:  # the speeds that were read beside others stay
+            self.num_open -= 1
+        else:
+            self._try_again(planned, how)
+        self._replace()
+
+    def _try_again(self, planned: PlannedRun, how: str) -> None:
+        deaths = self.deaths[planned.run.key()]
+        deaths.append(how)
+        if len(deaths) > 2:  # not even the failure could be recorded
+            raise MachineError(f"worker processes die whatever they do ({', '.join(deaths)}); try --workers 1")
+        self.waiting.appendleft(planned)
+        if len(deaths) == 1:
+            self.observer.starts_again(planned, f"the worker process died ({how})")
+
+    def _replace(self) -> None:
+        idle = next((worker for worker in self.workers if worker.ready and worker.planned is None), None)
+        if idle:
+            self._give(idle)
+        elif self.waiting:
+            self._resize(len(self.workers) + 1)
+
+
+def _died_twice(first: str, second: str) -> str:
+    both = f"({first}) twice" if first == second else f"twice ({first}, {second})"
+    return f"the worker process died {both}"
