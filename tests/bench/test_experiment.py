@@ -385,7 +385,8 @@ ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Panel):
     loaded, experiment = load_experiment(name)
 
-    plan, _ = make_plan(loaded, experiment, lambda dataset: replace(synthetic_panel(), name=dataset))
+    panel = synthetic_panel(num_rows=6000)  # the longest horizon is of 720 rows
+    plan, _ = make_plan(loaded, experiment, lambda dataset: replace(panel, name=dataset))
 
     assert plan.title
     models = {planned.run.model for planned in plan.runs}
