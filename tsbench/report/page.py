@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from tsbench.bench.records import DataFacts, Record
+from tsbench.bench.records import DataFacts, Record, written
 from tsbench.report.tables import Entry, Results, TaskResults, across_tasks, leaderboard
 from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
 
@@ -250,14 +251,14 @@ def metric_notes(task: TaskResults) -> list[str]:
 
 def common_recipe(results: Results) -> dict[str, str]:
     """The recipe that most runs have; `Plan.differences` names the others."""
-    recipes = Counter(planned.run.recipe for planned in results.plan.runs)
-    return {name: str(value) for name, value in recipes.most_common(1)[0][0].model_dump().items()} if recipes else {}
+    recipes = Counter(planned.run.recipe.model_dump_json() for planned in results.plan.runs)
+    return {key: written(value) for recipe, _ in recipes.most_common(1) for key, value in json.loads(recipe).items()}
 
 
 def model_arguments(results: Results) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for planned in results.plan.runs:
-        words = ", ".join(f"{name} = {value}" for name, value in planned.run.arguments.items())
+        words = ", ".join(f"{name} = {written(value, full=True)}" for name, value in planned.run.arguments.items())
         found.setdefault(planned.label, words or "none")
     return list(found.items())
 
