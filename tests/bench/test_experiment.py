@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field
 
-from tsbench.bench import experiment as experiment_module
 from tsbench.bench.experiment import (
     Experiment,
     default_context_length,
@@ -28,6 +26,7 @@ from tsbench.bench.records import Plan
 from tsbench.data.panel import Panel
 from tsbench.data.splits import SplitByCounts
 from tsbench.data.synthetic import synthetic_panel
+from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError, DataError
 from tsbench.models.layer_kinds import Layers
 from tsbench.models.registry import model_specs
@@ -248,21 +247,13 @@ def test_whether_a_value_is_a_list_is_read_from_its_type(kind: Any, expected: bo
     assert holds_list(kind) is expected
 
 
-def test_a_recipe_key_may_hold_a_list_as_well(monkeypatch: pytest.MonkeyPatch, plan_of: PlanOf):
-    class Freezing(Recipe):
-        freeze: list[str] = Field([])
+def test_a_recipe_key_may_hold_a_list_as_well(plan_of: PlanOf):
+    one = plan_of(models={"gru": {"recipe": {"freeze": ["embed.*", "recurrence.*"]}}})
+    several = plan_of(models={"gru": {}}, recipe={"freeze": [[], ["embed.*", "recurrence.*"]]})
 
-    monkeypatch.setattr(experiment_module, "Recipe", Freezing)
-
-    one = plan_of(recipe={"freeze": ["embed", "head"]}, models={})
-    own = {"gru": {"recipe": {"freeze": ["embed", "head"]}}}
-    several = list(experiment_module._settings({"freeze": [[], ["embed", "head"]]}, {"freeze": list[str]}, "here"))
-
-    assert "gru" in labels(one)
-    assert plan_of(models=own).differences == [
-        "gru has a recipe of its own: freeze ['embed', 'head'] instead of []",
-    ]
-    assert several == [({"freeze": []}, {"freeze": "none"}), ({"freeze": ["embed", "head"]}, {"freeze": "embed+head"})]
+    assert one.runs[-1].run.recipe.freeze == ["embed.*", "recurrence.*"]
+    assert one.differences == ["gru has a recipe of its own: freeze ['embed.*', 'recurrence.*'] instead of []"]
+    assert labels(several)[-2:] == ["gru freeze=none", "gru freeze=embed.*+recurrence.*"]
 
 
 def test_an_axis_without_a_value_is_refused(plan_of: PlanOf):
@@ -359,6 +350,61 @@ def test_a_setting_without_key_or_value_is_refused(text: str):
         parse_setting(text, "--set")
 
 
+# Starting from a saved forecaster
+
+
+def test_a_pretrained_file_of_other_content_is_another_question(plan_of: PlanOf, tmp_path: Path):
+    path = tmp_path / "gru.pt"
+    keys = []
+    for content in (b"one", b"two", b"one"):
+        path.write_bytes(content)
+        plan = plan_of(models={"gru": {"recipe": {"pretrained": str(path)}}})
+        keys.append({planned.label: planned.run.key() for planned in plan.runs})
+
+    assert keys[0]["gru"] == keys[2]["gru"] != keys[1]["gru"]
+    assert keys[0]["linear"] == keys[1]["linear"]
+
+
+# Families at one parameter budget
+
+
+def test_matched_families_differ_by_less_than_five_percent_on_every_task_and_the_plan_says_so(plan_of: PlanOf):
+    plan = plan_of(context_lengths=[48, 96], horizons=[12, 24], match="parameters", num_parameters=30_000)
+
+    with_width = [planned.run for planned in plan.runs if model_specs()[planned.run.model].widths]
+    counts: dict[tuple[str, int, int], list[int]] = {}
+    for run in with_width:
+        shape = WindowShape(run.context_length, run.horizon, 1, 1, 24)
+        built = model_specs()[run.model].build(shape, run.arguments)
+        counts.setdefault(run.task, []).append(sum(weight.numel() for weight in built.parameters()))
+    assert {run.model for run in with_width} == {name for name, spec in model_specs().items() if spec.widths}
+    assert len(counts) == 4
+    for task, found in counts.items():
+        assert max(found) < 1.05 * min(found), task
+        _, length, horizon = task
+        note = next(note for note in plan.notes if f"{length} → {horizon}: widths chosen" in note)
+        assert all(name in note for name in (f"{min(found):,} to {max(found):,}", "mlp", "gru"))
+
+
+def test_models_without_a_width_are_left_as_they_are(plan_of: PlanOf):
+    matched = {p.label: p.run for p in plan_of(match="parameters", num_parameters=30_000).runs}
+    plain = {p.label: p.run for p in plan_of().runs}
+
+    assert all((run == plain[label]) is not bool(model_specs()[run.model].widths) for label, run in matched.items())
+
+
+def test_mixed_channels_are_matched_with_their_own_width(plan_of: PlanOf):
+    plan = plan_of(
+        models={"mlp": {}},
+        recipe={"channel_mode": ["independent", "mixing"]},
+        match="parameters",
+        num_parameters=60_000,
+    )
+
+    independent, mixing = (p.run.arguments["hidden_size"] for p in plan.runs if p.run.model == "mlp")
+    assert mixing < independent / 2  # three channels in and out
+
+
 # Mistakes in an experiment
 
 
@@ -381,6 +427,24 @@ def test_a_setting_without_key_or_value_is_refused(text: str):
         (
             {"models": {"gru": {"hidden_size": "big"}}},
             r"\[models.gru\]: hidden_size = 'big': input should be a valid int",
+        ),
+        (
+            {"models": {"gru": {"recipe": {"pretrained": "no.pt"}}}},
+            r"\[models.gru.recipe\]: pretrained = 'no.pt': cannot be",
+        ),
+        (
+            {"recipe": {"pretrained": "no.pt"}},
+            r"\[recipe\]: pretrained fits one model; write it under \[models.NAME.rec",
+        ),
+        ({"match": "parameters"}, "match = 'parameters' and num_parameters = 50000, or another target, go together"),
+        ({"num_parameters": 9}, "match = 'parameters' and num_parameters = 50000, or another target, go together"),
+        (
+            {"match": "parameters", "num_parameters": 9000, "models": {"gru": {"hidden_size": [8, 16]}}},
+            r"\[models.gru\]: match = 'parameters' chooses hidden_size; leave it out",
+        ),
+        (
+            {"match": "parameters", "num_parameters": 50, "models": {"mlp": {}}},
+            "no width gives mlp about 50 parameters for 12 rows from 48; the nearest is 73 with hidden_size = 1; ",
         ),
         ({"models": {"gru": {"recipe": 5}}}, r"recipe = 5: write a table \[models.gru.recipe\]"),
         ({"models": {"gru": {"recipe": {"los": 1}}}}, r"\[recipe\] of gru: unknown key 'los'; did you mean 'loss'"),

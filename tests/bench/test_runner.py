@@ -45,6 +45,24 @@ def smoke(smoke_folder: Path) -> dict[str, Record]:
     return {record.run.model: record for record in RecordStore(smoke_folder)}
 
 
+def test_a_record_says_what_was_taken_from_a_pretrained_forecaster(
+    plan_of: PlanOf, carry_out: CarryOut, tiny_panel: Panel, tmp_path: Path
+):
+    small = {"hidden_size": 8, "decoder": "direct"}
+    source = Forecaster("gru", context_length=48, horizon=24, recipe={"max_steps": 2, "batch_size": 8}, **small)
+    source.fit(tiny_panel.train, tiny_panel.validation).save(tmp_path / "gru.pt")
+
+    plan = plan_of(models={"gru": {**small, "recipe": {"pretrained": str(tmp_path / "gru.pt")}}})
+    record = carry_out(plan, tmp_path)["gru"]
+
+    assert record.pretrained is not None
+    assert len(record.pretrained.taken) == 6
+    assert record.pretrained.mismatched == [
+        "decoder.linear.weight (24x8 there, 12x8 here)",
+        "decoder.linear.bias (24 there, 12 here)",
+    ]
+
+
 # A matrix in which all is well
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
@@ -123,6 +124,40 @@ def test_the_dilation_grows_by_its_base_from_block_to_block(dilation_base: int, 
 
     assert [block.first.dilation[0] for block in model.blocks] == dilations
     assert [block.second.dilation[0] for block in model.blocks] == dilations
+
+
+@pytest.mark.parametrize("norm", ["weight", "none", "layer"])
+@pytest.mark.parametrize("dilation_base", [2, 3])
+@pytest.mark.parametrize("context_length", [1, 2, 23, 24, 64])
+def test_reading_the_last_place_alone_is_the_dilated_network_and_has_its_gradients(
+    norm: Any, dilation_base: int, context_length: int
+):
+    """Plain: every place of every block; the head takes the last."""
+    arguments = {"norm": norm, "dilation_base": dilation_base, "num_levels": 4, "segment_length": 1}
+    shape = WindowShape(context_length, 6)
+    plain, pruned = build(shape, **arguments, readout="all"), build(shape, **arguments, readout="last")
+    pruned.blocks.load_state_dict(plain.blocks.state_dict())
+    context_BLC = torch.randn(5, context_length, 1)
+
+    expected = pruned.head(plain.blocks(context_BLC.mT)[:, :, -1])
+    result = pruned(context_BLC)
+
+    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    for loss, model in ((expected, plain), (result, pruned)):
+        loss.square().sum().backward()
+        assert model.blocks[0].first.bias.grad.abs().sum() > 0
+    for (name, wanted), found in zip(plain.blocks.named_parameters(), pruned.blocks.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, wanted.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_reading_the_last_place_alone_costs_a_fraction():
+    def operations(readout: Any) -> int:
+        model = build(WindowShape(64, 6), segment_length=1, readout=readout)
+        with FlopCounterMode(display=False) as counter:
+            model.blocks(torch.zeros(1, 1, 64)) if readout == "all" else model(torch.zeros(1, 64, 1))
+        return counter.get_total_flops()
+
+    assert operations("last") < operations("all") / 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from made_up import DATA, REALISTIC, Write, write_experiment
 
-from tsbench.bench.records import Plan, PlannedRun, load_records
+from tsbench.bench.records import Plan, PlannedRun, Pretrained, Record, load_records
 from tsbench.report.build import build, escape_markdown
 from tsbench.report.page import COLUMNS
 
@@ -95,6 +95,27 @@ def test_the_layers_of_a_stack_are_written_out_among_the_conditions(write: Write
     words = "layers = conv1d(num_filters=8) + lstm(hidden_size=16), readout = all"
     assert words in read(folder)
     assert escape_markdown(words) in read(folder, "report.md")
+
+
+@pytest.mark.parametrize("name", ["report.html", "report.md"])
+def test_what_was_taken_from_a_saved_forecaster_is_said(write: Write, name: str) -> None:
+    tensors = Pretrained(
+        taken=["embed.weight"], mismatched=["head.weight (8x4 there, 6x4 here)"], skipped=[], new=["q"]
+    )
+
+    def start(record: Record) -> Record:
+        recipe = record.run.recipe.model_copy(update={"pretrained": "gru.pt"})
+        run = record.run.model_copy(update={"recipe": recipe})
+        return record.model_copy(update={"run": run, "pretrained": tensors if run.model == "gru" else None})
+
+    folder = write({"gru": (0.3, 0.4), "linear": (0.5, 0.5)}, edit=start)
+    build(folder)
+
+    assert read(folder, name).count("started from gru.pt") == 1
+    assert (
+        "gru on streets, 48 → 24 steps started from gru.pt: 1 tensor taken; 1 of another shape and started anew "
+        "(head.weight (8x4 there, 6x4 here)); 1 not in it and started anew (q)."
+    ) in read(folder, name)
 
 
 def test_every_picture_is_in_the_page_and_beside_the_markdown(realistic: Path) -> None:

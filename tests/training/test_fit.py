@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.errors import ConfigError, Diverged
 from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.registry import model_specs
-from tsbench.training.fit import Progress
+from tsbench.training.fit import ChunkStream, Progress
 from tsbench.training.forecaster import Forecaster
+from tsbench.training.recipe import Recipe
 
 LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile")]
 
@@ -150,7 +152,7 @@ def test_training_stops_after_so_many_looks_without_a_new_best(patience: int, tr
         (1, 100, [1]),
         (7, 7, [7]),
         (10, 3, [3, 6, 9, 10]),
-        (60, 25, [25, 50, 60]),  # chunks are of 25 steps
+        (60, 25, [25, 50, 60]),
         (57, 40, [40, 57]),
     ],
 )
@@ -168,16 +170,17 @@ def test_the_budget_is_spent_to_the_step(max_steps: int, validate_every: int, lo
 
 
 def test_the_cosine_is_half_way_down_in_the_middle_and_at_zero_in_the_end(train: Train):
-    rates: list[float] = []
+    rates: dict[int, float] = {}
 
     def look(progress: Progress) -> None:
-        rates.append(forecasters[0].trainer.optimizers[0].param_groups[0]["lr"])
+        rates[progress.step] = forecaster.trainer.optimizers[0].param_groups[0]["lr"]
 
-    forecasters = [Forecaster("linear", context_length=24, horizon=6, recipe={"max_steps": 50, "learning_rate": 0.004})]
+    recipe = {"max_steps": 50, "validate_every": 25, "learning_rate": 0.004}
+    forecaster = Forecaster("linear", context_length=24, horizon=6, recipe=recipe)
     panel = synthetic_panel(num_rows=400, num_channels=2)
-    forecasters[0].fit(panel.train, panel.validation, tell=look)
+    forecaster.fit(panel.train, panel.validation, tell=look)
 
-    assert rates == pytest.approx([0.002, 0.0], abs=1e-12)
+    assert (rates[25], rates[50]) == pytest.approx((0.002, 0.0), abs=1e-12)
 
 
 def test_a_constant_rate_stays(train: Train):
@@ -189,10 +192,38 @@ def test_a_constant_rate_stays(train: Train):
 def test_progress_is_told_after_each_chunk(train: Train):
     told: list[Progress] = []
 
-    train(recipe={"max_steps": 60, "validate_every": 40}, tell=told.append)
+    log = train(recipe={"max_steps": 60, "validate_every": 40}, tell=told.append).training_log
 
-    assert [(progress.step, progress.max_steps) for progress in told] == [(25, 60), (40, 60), (60, 60)]
+    steps = [progress.step for progress in told]
+    assert steps == list(accumulate(steps for steps, _ in log.chunks))
+    assert {40, 60} <= set(steps)
+    assert all(progress.max_steps == 60 for progress in told)
     assert all(progress.loss > 0 and progress.windows_per_second > 0 for progress in told)
+
+
+@pytest.mark.parametrize(("seconds_per_step", "steps"), [(0.01, 10), (0.001, 40), (3.0, 1)])
+def test_a_chunk_takes_about_a_tenth_of_a_second_and_ends_at_a_look(
+    seconds_per_step: float, steps: int, small_panel: Panel
+):
+    stream = ChunkStream(windows_of(small_panel, "train"), Recipe(max_steps=200, validate_every=40), seed=0)
+    stream.pace(seconds_per_step)
+
+    chunks = [len(chunk.picks_KB) for chunk in stream]
+
+    assert sum(chunks) == 40
+    assert set(chunks) == {steps}
+
+
+def test_how_long_chunks_are_does_not_change_what_is_trained_on(small_panel: Panel):
+    recipe = Recipe(max_steps=50, validate_every=20, batch_size=8)
+    slow, fast = (ChunkStream(windows_of(small_panel, "train"), recipe, seed=0) for _ in range(2))
+    slow.pace(0.05)
+    fast.pace(0.001)
+
+    passes = [[torch.cat([chunk.picks_KB for chunk in stream]) for _ in range(3)] for stream in (slow, fast)]
+
+    assert [len(picks_KB) for picks_KB in passes[0]] == [20, 20, 10]
+    assert all(torch.equal(a, b) for a, b in zip(*passes, strict=True))
 
 
 def test_the_clocks_of_training_and_validation_are_apart(train: Train):

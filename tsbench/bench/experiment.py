@@ -5,22 +5,23 @@ A keyword whose value is a list itself, such as a stack's `layers`, has a list o
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tsbench.bench.records import Plan, PlannedRun, Run, written
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, from_validation, nearest, unknown
-from tsbench.models.registry import model_spec, model_specs
+from tsbench.models.registry import ModelSpec, model_spec, model_specs
 from tsbench.resources import resource_dir
-from tsbench.training.recipe import Recipe
+from tsbench.training.recipe import Group, Recipe
 
 OPPONENTS = ("naive", "seasonal_naive", "linear")
 """In every comparison, asked for or not: a network that does not beat them is not worth its cost."""
@@ -50,6 +51,15 @@ class Experiment(BaseModel):
     their defaults."""
     recipe: dict[str, Any] = {}
     """Keys of `Recipe`, for all models; a list is an axis."""
+    match: Literal["nothing", "parameters"] = "nothing"
+    """parameters: every model that has a width gets the one with which it has `num_parameters` weights."""
+    num_parameters: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _match_has_a_target(self) -> Experiment:
+        if (self.match == "parameters") != (self.num_parameters is not None):
+            raise ValueError("match = 'parameters' and num_parameters = 50000, or another target, go together")
+        return self
 
     @field_validator("datasets", "context_lengths", "horizons", "seeds")
     @classmethod
@@ -186,6 +196,8 @@ def make_plan(
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
                     part.starts(context_length, horizon)  # raises when there is no window
+                matched = _matched(rows, experiment, panel, context_length, horizon, where)
+                notes += [_account(panel, context_length, horizon, matched)] if matched else []
                 runs += [
                     PlannedRun(
                         label=row.label,
@@ -196,8 +208,9 @@ def make_plan(
                             horizon=horizon,
                             seed=seed,
                             model=row.model,
-                            arguments=row.arguments,
+                            arguments=matched[row.label][0] if row.label in matched else row.arguments,
                             recipe=row.recipe,
+                            pretrained_digest=row.pretrained_digest,
                         ),
                     )
                     for row in rows
@@ -213,6 +226,33 @@ def make_plan(
         runs=runs,
     )
     return plan, {panel.name: panel for panel in panels.values()}
+
+
+def _matched(
+    rows: Sequence[_Row], experiment: Experiment, panel: Panel, context_length: int, horizon: int, where: str
+) -> dict[str, tuple[dict[str, Any], int]]:
+    """Arguments and number of parameters of each row with a width, by label; nothing where nothing is to be matched."""
+    if experiment.num_parameters is None:
+        return {}
+    from tsbench.bench.matching import match_parameters
+    from tsbench.data.windows import WindowShape
+
+    found = {}
+    for row in rows:
+        spec = model_spec(row.model)
+        if spec.widths:
+            channels = panel.num_channels if row.recipe.channel_mode == "mixing" else 1
+            shape = WindowShape(context_length, horizon, channels, channels, panel.seasonality)
+            found[row.label] = match_parameters(spec, shape, row.arguments, experiment.num_parameters, where)
+    return found
+
+
+def _account(panel: Panel, context_length: int, horizon: int, matched: Mapping[str, tuple[dict[str, Any], int]]) -> str:
+    counts = [count for _, count in matched.values()]
+    return (
+        f"{panel.name}, {context_length} → {horizon}: widths chosen for the same number of parameters, "
+        f"{min(counts):,} to {max(counts):,}, in {', '.join(matched)}; the others have no width to choose"
+    )
 
 
 def _refuse_twins(rows: Sequence[_Row], where: str) -> None:
@@ -252,6 +292,7 @@ class _Row(BaseModel):
     model: str
     arguments: dict[str, Any]
     recipe: Recipe
+    pretrained_digest: str
     difference: str
 
 
@@ -265,6 +306,7 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
     spec = model_spec(str(section.get("model", name)), f"{where}, [models.{name}]")
     if name in model_specs() and name != spec.name:
         raise ConfigError(f"{where}, [models.{name}]: {name!r} is a model itself; give the table a name of its own")
+    _refuse_own_width(spec, section, experiment, f"{where}, [models.{name}]")
     own_recipe = section.get("recipe", {})
     if not isinstance(own_recipe, dict):
         raise ConfigError(f"{where}, [models.{name}]: recipe = {own_recipe!r}: write a table [models.{name}.recipe]")
@@ -280,8 +322,15 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
                 model=spec.name,
                 arguments=spec.resolve(chosen, f"{where}, [models.{name}]"),
                 recipe=resolved,
+                pretrained_digest=_pretrained_digest(resolved.pretrained, f"{where}, [models.{name}.recipe]"),
                 difference=_difference(name, own_recipe, common),
             )
+
+
+def _refuse_own_width(spec: ModelSpec, section: Mapping[str, Any], experiment: Experiment, where: str) -> None:
+    own = next((keyword for keyword in spec.widths if keyword in section), None)
+    if own and experiment.match == "parameters":
+        raise ConfigError(f"{where}: match = 'parameters' chooses {own}; leave it out")
 
 
 def _settings(
@@ -338,7 +387,19 @@ def _recipe(values: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise from_validation(error, where, Recipe.model_fields) from error
+        raise from_validation(error, where, Recipe.model_fields, {"groups": Group.model_fields}) from error
+
+
+def _pretrained_digest(file: str, where: str) -> str:
+    """Weights of another content are another question, whatever their file is called."""
+    if not file:
+        return ""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: pretrained = {file!r}: cannot be read ({error.strerror}); Forecaster.save makes one"
+        ) from error
 
 
 def _recipe_types() -> dict[str, Any]:
@@ -347,6 +408,8 @@ def _recipe_types() -> dict[str, Any]:
 
 def _common_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The recipe of all models, keys that are axes left as lists."""
+    if values.get("pretrained"):
+        raise ConfigError(f"{where}, [recipe]: pretrained fits one model; write it under [models.NAME.recipe]")
     axes = _axes(values, _recipe_types(), f"{where}, [recipe]")
     alone = {key: value for key, value in values.items() if key not in axes}
     return _recipe(alone, f"{where}, [recipe]").model_dump() | axes

@@ -50,6 +50,8 @@ class Run(_Value):
     arguments: dict[str, Any]
     """Every keyword of the model, defaults included."""
     recipe: Recipe
+    pretrained_digest: str = ""
+    """Of the file that the recipe starts from."""
 
     def key(self) -> str:
         """Sixteen hex digits that change with anything that could change the answer."""
@@ -174,6 +176,18 @@ class Machine(_Value):
     versions: dict[str, str]
 
 
+class Pretrained(_Value):
+    """What became of the tensors of the forecaster that a run started from."""
+
+    taken: list[str]
+    mismatched: list[str]
+    """Same name, other shape: started anew."""
+    skipped: list[str]
+    """Only in the file."""
+    new: list[str]
+    """Only in the model: started anew."""
+
+
 class Record(_Value):
     """The answer to one run."""
 
@@ -192,6 +206,7 @@ class Record(_Value):
     metrics: Metrics | None = None
     cost: Cost | None = None
     curve: list[CurvePoint] = []
+    pretrained: Pretrained | None = None
 
 
 class RecordStore:
@@ -308,7 +323,7 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
 
     Columns: `dataset, label, model, context_length, horizon, seed, status, reason`, then every metric and cost of
     `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword,
-    a list in words.
+    a list or a table in words.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
@@ -373,5 +388,5 @@ def _row(record: Record, label: str | None) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A list in words: a column of lists can be neither grouped nor compared."""
-    return written(value, full=True) if isinstance(value, list) else value
+    """A list or a table in words: a column of them could be neither grouped nor compared."""
+    return written(value, full=True) if isinstance(value, list | dict) else value

@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from tsbench.bench.records import (
     Metrics,
     Plan,
     PlannedRun,
+    Pretrained,
     Record,
     RecordStore,
     Run,
@@ -171,6 +172,7 @@ def _answer(
         "metrics": accuracy,
         "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
+        "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
     }
     return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler)
 

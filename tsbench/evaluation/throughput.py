@@ -82,7 +82,7 @@ def flops_per_window(forecaster: Forecaster, channels: int) -> int:
         horizon=forecaster.horizon,
         channels=channels,
         seasonality=forecaster.seasonality,
-        recipe=forecaster.recipe.model_copy(update={"precision": "32"}),
+        recipe=forecaster.recipe.model_copy(update={"precision": "32", "pretrained": ""}),
         **forecaster.arguments,
     )
     with torch.device("meta"):

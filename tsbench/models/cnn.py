@@ -15,7 +15,7 @@ from tsbench.models.layers import Convolution, DirectHead, check_counts, make_ac
 from tsbench.models.registry import register
 
 
-@register("cnn")
+@register("cnn", widths=("num_filters",))
 class CNN(nn.Module):
     """A convolutional network: strided convolutions, then one linear map from all that is left.
 

@@ -14,7 +14,7 @@ from tsbench.models.layers import DirectHead, Skip, make_activation, make_dropou
 from tsbench.models.registry import register
 
 
-@register("mlp")
+@register("mlp", widths=("hidden_size",))
 class MLP(nn.Module):
     """A multilayer perceptron (feed-forward network) over the flattened context.
 

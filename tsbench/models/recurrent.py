@@ -108,7 +108,7 @@ def _check(shape: WindowShape, decoder: str, readout: str, bidirectional: bool) 
         )
 
 
-@register("rnn")
+@register("rnn", widths=("hidden_size",))
 class RNN(Recurrent):
     """A plain recurrent network (Elman 1990) over segments of the context.
 
@@ -119,7 +119,7 @@ class RNN(Recurrent):
         super().__init__(shape, partial(nn.RNN, nonlinearity=nonlinearity), **common)
 
 
-@register("lstm")
+@register("lstm", widths=("hidden_size",))
 class LSTM(Recurrent):
     """A long short-term memory (Hochreiter and Schmidhuber 1997) over segments of the context.
 
@@ -145,7 +145,7 @@ class LSTM(Recurrent):
                 forget_D.fill_(self.forget_bias if "bias_ih" in name else 0.0)
 
 
-@register("gru")
+@register("gru", widths=("hidden_size",))
 class GRU(Recurrent):
     """A gated recurrent unit (Cho et al. 2014) over segments of the context."""
 

@@ -37,12 +37,16 @@ _Class = TypeVar("_Class", bound=type)
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
-def register(name: str, *, learned: bool = True, init: bool = True) -> Callable[[_Class], _Class]:
+def register(
+    name: str, *, learned: bool = True, init: bool = True, widths: tuple[str, ...] = ()
+) -> Callable[[_Class], _Class]:
     """Mark a model class: the registry lists it under this name.
 
     learned: whether it has weights, which are set by training or solved for. Such a model gets instance normalisation
     around it.
     init: whether it matters how its weights start. A learned model for which it does has the keyword `init`.
+    widths: the keywords that say how wide its layers are, the leading one first; they are chosen by an experiment in
+    which all models have as many parameters.
     """
 
     def mark(model_class: _Class) -> _Class:
@@ -86,6 +90,7 @@ class ModelSpec:
     summary: str
     arguments: Mapping[str, Argument]
     learned: bool
+    widths: tuple[str, ...]
 
     def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
@@ -158,6 +163,7 @@ def _specs_of(path: Path) -> list[ModelSpec]:
                 summary=own.splitlines()[0],
                 arguments=_arguments(lineage, _meanings(documented)) | ({"init": _INIT} if has_init else {}),
                 learned=learned,
+                widths=options.get("widths", ()),
             )
         )
     return specs

@@ -17,7 +17,7 @@ from tsbench.models.layers import DirectHead, Segments, check_counts, make_activ
 from tsbench.models.registry import register
 
 
-@register("tcn")
+@register("tcn", widths=("num_filters",))
 class TCN(nn.Module):
     """A temporal convolutional network: causal dilated convolutions in residual blocks over segments of the context.
 
@@ -68,6 +68,10 @@ class TCN(nn.Module):
         # A block sees 2 k - 1 places in a row, its dilation apart: the blocks below must fill what lies between.
         if 1 < 2 * kernel_size - 1 < dilation_base and num_levels > 1:
             warnings.warn(_has_gaps(kernel_size, dilation_base), UserWarning, stacklevel=2)
+        # A head that reads the last place needs only every dilation_base-th place of each block, counted from the end,
+        # and on those alone the next block is undilated: the same function of the same weights for fewer operations.
+        # Not where a norm takes mean and variance over all places.
+        self.stride = dilation_base if readout == "last" and norm in ("weight", "none", "layer") else 1
         widths = [self.segments.width] + [num_filters] * num_levels
         self.blocks = nn.Sequential(
             *(
@@ -75,7 +79,7 @@ class TCN(nn.Module):
                     width_in,
                     width_out,
                     kernel_size=kernel_size,
-                    dilation=dilation_base**level,
+                    dilation=1 if self.stride > 1 else dilation_base**level,
                     norm=norm,
                     activation=activation,
                     dropout=dropout,
@@ -88,8 +92,12 @@ class TCN(nn.Module):
         self.head = DirectHead(num_filters * (self.segments.count if readout == "all" else 1), shape)
 
     def forward(self, context_BLC: Tensor) -> Tensor:
-        output_BDN = self.blocks(self.segments(context_BLC).mT)
-        return self.head(output_BDN.flatten(1) if self.readout == "all" else output_BDN[:, :, -1])
+        hidden_BDN = self.segments(context_BLC).mT
+        for block in self.blocks:
+            hidden_BDN = block(hidden_BDN)
+            if self.stride > 1:
+                hidden_BDN = hidden_BDN[:, :, (hidden_BDN.shape[2] - 1) % self.stride :: self.stride]
+        return self.head(hidden_BDN.flatten(1) if self.readout == "all" else hidden_BDN[:, :, -1])
 
 
 def places_seen(num_levels: int, kernel_size: int, dilation_base: int) -> int:

@@ -93,7 +93,7 @@ class SegmentEncoder(nn.Module):
         return self.encoder(self.dropout(tokens_BND))
 
 
-@register("transformer")
+@register("transformer", widths=("hidden_size", "feedforward_size"))
 class Transformer(SegmentEncoder):
     """A Transformer encoder (Vaswani et al. 2017) over segments of the context, as in PatchTST (Nie et al. 2023).
 
@@ -117,7 +117,7 @@ class Transformer(SegmentEncoder):
                 return self.head(tokens_BND.flatten(1))
 
 
-@register("transformer_encdec")
+@register("transformer_encdec", widths=("hidden_size", "feedforward_size"))
 class TransformerEncoderDecoder(SegmentEncoder):
     """A Transformer with a decoder (Vaswani et al. 2017): a learned query per segment of the horizon reads the context.
 

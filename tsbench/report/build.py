@@ -92,6 +92,7 @@ def _context(results: Results, pictures: dict[str, list[tuple[str, Picture | Non
         "missing": page.missing(results),
         "data": page.data_conditions(results),
         "recipe": page.common_recipe(results),
+        "pretrained": page.pretrained(results),
         "arguments": page.model_arguments(results),
         "machines": results.machines,
         "versions": page.versions(results),

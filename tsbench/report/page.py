@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from tsbench.bench.records import DataFacts, Record, written
-from tsbench.report.tables import Entry, Results, TaskResults, across_tasks, leaderboard
+from tsbench.bench.records import DataFacts, Pretrained, Record, written
+from tsbench.report.tables import Entry, Results, Task, TaskResults, across_tasks, leaderboard
 from tsbench.report.wording import compact, counted, decimals_for, fixed, percent, whole
 
 Writer = Callable[[Sequence[float]], list[str]]
@@ -252,15 +252,45 @@ def metric_notes(task: TaskResults) -> list[str]:
 def common_recipe(results: Results) -> dict[str, str]:
     """The recipe that most runs have; `Plan.differences` names the others."""
     recipes = Counter(planned.run.recipe.model_dump_json() for planned in results.plan.runs)
-    return {key: written(value) for recipe, _ in recipes.most_common(1) for key, value in json.loads(recipe).items()}
+    most = json.loads(recipes.most_common(1)[0][0]) if recipes else {}
+    return {name: written(value) if value not in ("", {}) else "none" for name, value in most.items()}
+
+
+def pretrained(results: Results) -> list[str]:
+    """A sentence for each model that started from a saved forecaster: what was taken of it, and what was not."""
+    return [
+        f"{entry.label} on {task.task} started from {record.run.recipe.pretrained}: {_account(record.pretrained)}."
+        for task in results.tasks
+        for entry in task.entries
+        for record in entry.finished[:1]
+        if record.pretrained
+    ]
+
+
+def _account(tensors: Pretrained) -> str:
+    parts = [f"{counted(len(tensors.taken), 'tensor')} taken"]
+    for names, words in (
+        (tensors.mismatched, "of another shape and started anew"),
+        (tensors.new, "not in it and started anew"),
+        (tensors.skipped, "only in it and skipped"),
+    ):
+        parts += [f"{len(names)} {words} ({', '.join(names)})"] if names else []
+    return "; ".join(parts)
 
 
 def model_arguments(results: Results) -> list[tuple[str, str]]:
-    found: dict[str, str] = {}
+    """Label and keywords; by task where they differ, as they do when widths are matched."""
+    found: dict[str, dict[str, str]] = {}
     for planned in results.plan.runs:
         words = ", ".join(f"{name} = {written(value, full=True)}" for name, value in planned.run.arguments.items())
-        found.setdefault(planned.label, words or "none")
-    return list(found.items())
+        found.setdefault(planned.label, {}).setdefault(str(Task(*planned.run.task)), words or "none")
+    rows = []
+    for label, by_task in found.items():
+        if len(set(by_task.values())) == 1:
+            rows.append((label, next(iter(by_task.values()))))
+        else:
+            rows += [(f"{label} on {task}", words) for task, words in by_task.items()]
+    return rows
 
 
 def versions(results: Results) -> list[tuple[str, str]]:

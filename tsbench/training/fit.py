@@ -23,8 +23,11 @@ from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.training.devices import synchronise
 from tsbench.training.recipe import Recipe
 
-CHUNK_STEPS = 25
-"""Steps in a chunk: enough to hide the Trainer's cost, few enough for a progress line that moves."""
+CHUNK_SECONDS = 0.1
+"""How long a chunk should take: the Trainer's cost of a batch, up to a millisecond, is lost in it, and a progress line
+still moves."""
+
+_FIRST_CHUNK_STEPS = 5
 
 VALIDATION_BATCH_SIZE = 256
 
@@ -68,13 +71,18 @@ class ChunkStream:
 
     def __init__(self, windows: Windows, recipe: Recipe, seed: int) -> None:
         self.windows, self.interval = windows, recipe.validate_every
+        self.chunk_steps = _FIRST_CHUNK_STEPS
         self._picks = shuffled_picks(len(windows), recipe.batch_size, recipe.max_steps, seed)
 
     def __iter__(self) -> Iterator[Chunk]:
-        for start in range(0, self.interval, CHUNK_STEPS):
-            picks = list(islice(self._picks, min(CHUNK_STEPS, self.interval - start)))
-            if picks:
-                yield Chunk(self.windows, torch.stack(picks))
+        left = self.interval
+        while picks := list(islice(self._picks, min(self.chunk_steps, left))):
+            left -= len(picks)
+            yield Chunk(self.windows, torch.stack(picks))
+
+    def pace(self, seconds_per_step: float) -> None:
+        """Make the next chunks so long that they take `CHUNK_SECONDS`; what is trained on does not depend on it."""
+        self.chunk_steps = max(1, round(CHUNK_SECONDS / seconds_per_step))
 
 
 @dataclass
@@ -116,7 +124,7 @@ def train(
 
     Raises Diverged when the loss leaves the finite numbers.
     """
-    training = Training()
+    training, stream = Training(), ChunkStream(windows, recipe, seed)
     with _Quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -126,7 +134,7 @@ def train(
             callbacks=[
                 BestWeights(training),
                 EarlyStopping("val_loss", patience=recipe.patience, check_finite=False),
-                Stopwatch(training, recipe, tell),
+                Stopwatch(training, stream, recipe, tell),
             ],
             logger=False,
             enable_checkpointing=False,
@@ -135,7 +143,7 @@ def train(
             num_sanity_val_steps=0,
         )
         try:
-            trainer.fit(forecaster, ChunkStream(windows, recipe, seed), WholePart(validation))
+            trainer.fit(forecaster, stream, WholePart(validation))
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
     return training
@@ -152,7 +160,7 @@ class BestWeights(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])
         if loss < self.smallest:
-            self.smallest, self.training.best_step = loss, trainer.global_step
+            self.smallest, self.training.best_step = loss, self.training.steps
             self.weights = {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -162,8 +170,10 @@ class BestWeights(Callback):
 class Stopwatch(Callback):
     """Separate clocks for training chunks and validation, and the curve of both losses."""
 
-    def __init__(self, training: Training, recipe: Recipe, tell: Callable[[Progress], None] | None) -> None:
-        self.training, self.recipe, self.tell = training, recipe, tell
+    def __init__(
+        self, training: Training, stream: ChunkStream, recipe: Recipe, tell: Callable[[Progress], None] | None
+    ) -> None:
+        self.training, self.stream, self.recipe, self.tell = training, stream, recipe, tell
         self.start = self.mark = time.perf_counter()
 
     def _lap(self, device: torch.device) -> float:
@@ -188,6 +198,7 @@ class Stopwatch(Callback):
         training.steps += steps
         training.windows_seen += batch.picks_KB.numel()
         training.train_seconds += seconds
+        self.stream.pace(seconds / steps)
         if self.tell:
             speed = batch.picks_KB.numel() / seconds
             self.tell(Progress(training.steps, self.recipe.max_steps, float(outputs["loss"]), speed))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -26,7 +28,8 @@ from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Progress, Training, WholePart, train
-from tsbench.training.recipe import Recipe
+from tsbench.training.pretrained import Transfer, freeze, named, take_weights
+from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
@@ -71,24 +74,39 @@ class Forecaster(pl.LightningModule):
         self.model: nn.Module | None = None
         self.scaler: Scaler | None = None
         self.training_log = Training()
+        self.transfer: Transfer | None = None
+        """What was taken from the recipe's pretrained forecaster."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
-        self._steps_since_look = 0
+        self._steps_taken = self._steps_at_look = 0
 
     # The model
 
     def build(self, seed: int) -> Forecaster:
-        """Make the model anew, its weights drawn from `seed`; the global random state is left alone."""
+        """Make the model anew, its weights drawn from `seed`, then taken from the recipe's pretrained forecaster.
+
+        The global random state is left alone. Raises ConfigError when the recipe names weights that are not there.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = self.spec.build(self._shape(), self.arguments)
-        if self.recipe.precision == "64":
-            self.double()
+            self._make_model()
         return self
 
     def configure_model(self) -> None:
         """Lightning's hook: a forecaster that was not built yet is built when its training starts."""
         if self.model is None:
-            self.model = self.spec.build(self._shape(), self.arguments)
+            self._make_model()
+
+    def _make_model(self) -> None:
+        recipe = self.recipe
+        self.model = self.spec.build(self._shape(), self.arguments)
+        if recipe.precision == "64":
+            self.double()
+        if recipe.pretrained and self.spec.learned:
+            if isinstance(self.model, ClosedForm):
+                raise ConfigError(f"pretrained: {self.spec.name} is solved for, not trained; leave pretrained out")
+            kept = _read(recipe.pretrained)
+            self.transfer = take_weights(self.model, kept["weights"], recipe.pretrained)
+        freeze(self.model, recipe.freeze if self.spec.learned else ())
 
     def _shape(self) -> WindowShape:
         channels = 1
@@ -147,7 +165,7 @@ class Forecaster(pl.LightningModule):
     # Training, as Lightning calls it
 
     def configure_optimizers(self) -> Any:
-        recipe, parameters = self.recipe, [p for p in self.parameters() if p.requires_grad]
+        recipe, parameters = self.recipe, self._parameter_groups()
         common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
         optimizer: torch.optim.Optimizer
         match recipe.optimizer:
@@ -161,6 +179,18 @@ class Forecaster(pl.LightningModule):
             return optimizer
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=self._num_steps())]
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """The weights to train, each in the recipe's first group whose pattern fits, or in the common one."""
+        assert self.model is not None, "configure_model() comes first"
+        left = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        groups = []
+        for pattern, group in self.recipe.groups.items():
+            members = [left.pop(name) for name in named(self.model, pattern, "groups") if name in left]
+            if members:
+                groups.append({"params": members, **group.model_dump(exclude_none=True)})
+        groups += [{"params": list(left.values())}] if left else []
+        return [{**group, "lr": group.pop("learning_rate", self.recipe.learning_rate)} for group in groups]
+
     def _num_steps(self) -> int:
         """Where the schedule ends: with the recipe's budget, or with what a Trainer of the user's own will do."""
         steps = self.trainer.estimated_stepping_batches
@@ -169,32 +199,48 @@ class Forecaster(pl.LightningModule):
 
     def on_train_start(self) -> None:
         self._train_loss = torch.zeros((), device=self.device, dtype=torch.float64)
-        self._steps_since_look = 0
+        self._steps_taken = self._steps_at_look = 0
         self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
+        self._gradient_scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def training_step(self, batch: Chunk | tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One optimizer step for a pair of tensors, or one for each batch of a chunk; the device is not waited for."""
-        batches = batch.batches() if isinstance(batch, Chunk) else [batch]
-        for context_BLC, target_BHC in batches:
-            loss = self._step(context_BLC, target_BHC)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        if not isinstance(batch, Chunk):
+            return {"loss": self._step(*batch, optimizer, self.manual_backward)}
+        # In a chunk, Lightning's hooks around each backward and step have nobody to serve and would cost more than the
+        # step of a small model; but half precision's scaler works through them.
+        if self._gradient_scaler is None:
+            take = partial(self._step, optimizer=optimizer.optimizer, backward=Tensor.backward)
+        else:
+            take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
+        for context_BLC, target_BHC in batch.batches():
+            loss = take(context_BLC, target_BHC)
         return {"loss": loss}
 
-    def _step(self, context_BLC: Tensor, target_BHC: Tensor) -> Tensor:
-        optimizer = cast(LightningOptimizer, self.optimizers())
+    def _step(
+        self,
+        context_BLC: Tensor,
+        target_BHC: Tensor,
+        optimizer: LightningOptimizer | torch.optim.Optimizer,
+        backward: Callable[[Tensor], Any],
+    ) -> Tensor:
         loss = self._loss(context_BLC, target_BHC)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
+        for parameter in self._trained:
+            parameter.grad = None
+        backward(loss)
         if self.recipe.gradient_clip is not None:
-            scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-            if scaler is not None:  # half precision: the norm must be the true gradient's
-                scaler.unscale_(optimizer.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters(), self.recipe.gradient_clip)
+            if self._gradient_scaler is not None:  # half precision: the norm must be the true gradient's
+                self._gradient_scaler.unscale_(cast(LightningOptimizer, optimizer).optimizer)
+            _clip([p.grad for p in self._trained if p.grad is not None], self.recipe.gradient_clip)
         optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()
-        self._train_loss += loss.detach()
-        self._steps_since_look += 1
-        return loss.detach()
+        loss = loss.detach()
+        self._train_loss.add_(loss)  # not +=, which a module takes for a new attribute
+        self._steps_taken += 1
+        return loss
 
     def _loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
@@ -213,17 +259,17 @@ class Forecaster(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         losses = {"val_loss": float(self._val_loss) / self._val_count}
-        if self._steps_since_look:  # none in a Trainer's sanity check, which comes before the training
-            losses["train_loss"] = float(self._train_loss) / self._steps_since_look
+        steps = self._steps_taken - self._steps_at_look
+        if steps:  # none in a Trainer's sanity check, which comes before the training
+            losses["train_loss"] = float(self._train_loss) / steps
         if not np.isfinite(list(losses.values())).all():
             shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
             raise Diverged(
-                f"loss left the finite numbers before step {self.trainer.global_step} ({shown}); "
-                "try a smaller learning_rate"
+                f"loss left the finite numbers before step {self._steps_taken} ({shown}); try a smaller learning_rate"
             )
         self.log_dict(losses)
         self._train_loss.zero_()
-        self._steps_since_look = 0
+        self._steps_at_look = self._steps_taken
 
     # In a script
 
@@ -261,6 +307,7 @@ class Forecaster(pl.LightningModule):
         """What `fit` does with windows of scaled values that lie on the device already."""
         device = windows.starts_N.device
         check_precision(self.recipe, device)
+        self.training_log = Training()
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):
             self._solve(self.model, windows)
@@ -352,13 +399,38 @@ class Forecaster(pl.LightningModule):
 
     @classmethod
     def load(cls, path: str | Path) -> Forecaster:
-        """A forecaster that `save` kept, on the CPU. Nothing in the file is executed."""
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        forecaster = cls(**json.loads(kept["settings"])).build(seed=0)
+        """A forecaster that `save` kept, on the CPU. Nothing in the file is executed.
+
+        Raises ConfigError when the file is missing or something else.
+        """
+        kept = _read(path)
+        settings = json.loads(kept["settings"])
+        # What the weights started from is in them: the file need not be here.
+        settings["recipe"]["pretrained"] = ""
+        forecaster = cls(**settings).build(seed=0)
         assert forecaster.model is not None
         forecaster.model.load_state_dict(kept["weights"])
         forecaster.scaler = Scaler(*kept["scale"].numpy())
         return forecaster.eval()
+
+
+def _clip(gradients: list[Tensor], largest: float) -> None:
+    """Scale gradients down to a norm of `largest`: `nn.utils.clip_grad_norm_`, in half its time for a small model."""
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """What `Forecaster.save` kept."""
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; Forecaster.save(path) makes one") from None
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        raise ConfigError(f"{path}: cannot be read as a forecaster ({str(error).splitlines()[0]})") from error
+    if not isinstance(kept, dict) or not {"settings", "scale", "weights"} <= kept.keys():
+        raise ConfigError(f"{path}: not a forecaster that Forecaster.save made")
+    return kept
 
 
 def _as_recipe(recipe: Recipe | Mapping[str, Any] | None) -> Recipe:
@@ -367,4 +439,4 @@ def _as_recipe(recipe: Recipe | Mapping[str, Any] | None) -> Recipe:
     try:
         return Recipe.model_validate(dict(recipe or {}))
     except ValidationError as error:
-        raise from_validation(error, "recipe", Recipe.model_fields) from error
+        raise from_validation(error, "recipe", Recipe.model_fields, {"groups": Group.model_fields}) from error

@@ -7,6 +7,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
+class Group(BaseModel):
+    """What is different for some of the weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    learning_rate: float | None = Field(None, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+
+
 class Recipe(BaseModel):
     """How to train. Why the defaults are what they are: docs/protocol.md."""
 
@@ -36,3 +45,9 @@ class Recipe(BaseModel):
     (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""
     channel_mode: Literal["independent", "mixing"] = "independent"
     """independent: one channel in, one out, weights shared; mixing: all channels in, all out."""
+    pretrained: str = ""
+    """File of a saved forecaster to start from: tensors of the same name and shape are taken, the others start anew."""
+    freeze: list[str] = []
+    """Names of weights that stay as they start; patterns such as `embed.*`. `tsbench inspect MODEL` shows the names."""
+    groups: dict[str, Group] = {}
+    """Another learning_rate or weight_decay for weights by name; the first pattern that fits counts."""
