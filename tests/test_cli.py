@@ -17,6 +17,8 @@ import pytest
 import typer.main
 
 from tsbench import cli
+from tsbench.models.layer_kinds import KINDS
+from tsbench.models.registry import layer_arguments
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,7 @@ BAD_OPTIONS = {
     "--set grru.hidden_size=3": ["unknown model 'grru'; did you mean 'gru'?"],
     "--set gru.hiden_size=3": ["[models.gru]: unknown key 'hiden_size'; did you mean 'hidden_size'?"],
     "--set gru.hidden_size=big": ["[models.gru]: hidden_size = 'big': input should be a valid integer"],
+    "--set stack.layers=gru,lstm": ["[models.stack]: layer 1 = 'gru': write a table with a kind, such as { kind = "],
     "--set gru.recipe=3": ["[models.gru]: recipe = 3: write a table"],
     "--set gru.recipe.max_step=3": ["[recipe] of gru: unknown key 'max_step'; did you mean 'max_steps'?"],
     "--set gru.a.b.c=3": ["--set gru.a.b.c: write KEY, MODEL.KEYWORD or MODEL.recipe.KEY"],
@@ -443,6 +446,16 @@ def test_models_are_listed_and_explained() -> None:
     assert {"naive", "gru", "tcn", "transformer"} <= set(call("models").out.replace("│", " ").split())
     assert "hidden_size" in call("models", "gru").out
     assert "It has no keywords." in call("models", "naive").out
+
+
+def test_the_layers_of_a_stack_are_listed_with_their_keywords() -> None:
+    out = call("models", "stack").out
+
+    words = set(out.replace("│", " ").split())
+    assert {*KINDS, *(keyword for kind in KINDS for keyword in layer_arguments(kind))} <= words
+    assert "list of layers" in out
+    assert "conv1d(" in out
+    assert "layers=conv1d+activation+" in call("models").out.replace("\n", "")
 
 
 SMALL = ["--horizon", "2", "--context-length", "24", "--models", "naive", "--seeds", "0", "--device", "cpu"]

@@ -13,6 +13,8 @@ import typer
 from tsbench.errors import ConfigError, TsbenchError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tsbench.api import Matrix
     from tsbench.bench.records import PlannedRun
     from tsbench.data.panel import Panel
@@ -290,15 +292,19 @@ def models(
     Examples: `tsbench models`, `tsbench models gru`
     """
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from tsbench.bench.records import written
     from tsbench.models.registry import model_spec, model_specs
 
     console = Console()
     if not name:
         table = Table("model", "what it is", "keywords")
         for spec in model_specs().values():
-            table.add_row(spec.name, spec.summary, ", ".join(f"{k}={a.default}" for k, a in spec.arguments.items()))
+            table.add_row(
+                spec.name, spec.summary, ", ".join(f"{k}={written(a.default)}" for k, a in spec.arguments.items())
+            )
         console.print(table)
         return
     spec = model_spec(name, "tsbench models")
@@ -308,8 +314,12 @@ def models(
         return
     table = Table("keyword", "type", "default", "meaning")
     for keyword, argument in spec.arguments.items():
-        table.add_row(keyword, argument.allowed, str(argument.default), argument.meaning)
+        values = argument.default if isinstance(argument.default, list) else [argument.default]
+        default = "\n".join(written(value, full=True) for value in values)
+        table.add_row(keyword, escape(argument.allowed), default, argument.meaning)
     console.print(table)
+    if "layers" in spec.arguments:
+        console.print(_layer_table())
 
 
 @app.command()
@@ -516,6 +526,23 @@ def _integers(text: str, option: str, smallest: int) -> list[int]:
                 f"{option} {part}: write whole numbers from {smallest} to {_LARGEST}, such as {option} {smallest + 23}"
             )
     return [int(part) for part in parts]
+
+
+def _layer_table() -> Table:
+    """What may stand in a list of layers."""
+    from rich.table import Table
+
+    from tsbench.models.layer_kinds import KINDS
+    from tsbench.models.registry import layer_arguments
+
+    table = Table("layer", "keyword", "type", "default", "meaning")
+    for kind, layer in KINDS.items():
+        table.add_section()
+        table.add_row(kind, "", "", "", str(layer.__doc__).splitlines()[0])
+        for keyword, argument in layer_arguments(kind).items():
+            default = "" if argument.default is None else str(argument.default)
+            table.add_row("", keyword, argument.allowed, default, argument.meaning)
+    return table
 
 
 def _notes(matrix: Matrix) -> list[str]:

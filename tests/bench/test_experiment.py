@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 
 from tsbench.bench.experiment import (
     Experiment,
     default_context_length,
+    holds_list,
     list_experiments,
     load_experiment,
     make_plan,
@@ -27,6 +28,7 @@ from tsbench.data.splits import SplitByCounts
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError, DataError
+from tsbench.models.layer_kinds import Layers
 from tsbench.models.registry import model_specs
 from tsbench.training.recipe import Recipe
 
@@ -149,6 +151,116 @@ def test_the_default_context_is_four_seasons_or_two_horizons_within_a_quarter_of
     assert default_context_length(panel, horizon) == expected
 
 
+# Keywords whose value is a list
+
+
+def test_a_flat_list_is_the_value_of_a_keyword_that_takes_one(plan_of: PlanOf):
+    layers = [{"kind": "conv1d", "num_filters": 8}, {"kind": "lstm", "hidden_size": 8}]
+
+    plan = plan_of(models={"stack": {"layers": layers}})
+
+    assert labels(plan) == [*OPPONENTS, "stack"]
+    assert [layer["kind"] for layer in plan.runs[-1].run.arguments["layers"]] == ["conv1d", "lstm"]
+    assert plan.runs[-1].run.arguments["layers"][1] == {**LSTM_DEFAULTS, "hidden_size": 8}
+
+
+LSTM_DEFAULTS = {
+    "kind": "lstm",
+    "hidden_size": 64,
+    "num_layers": 1,
+    "bias": True,
+    "dropout": 0.0,
+    "bidirectional": False,
+}
+
+
+def test_a_list_of_lists_is_an_axis_beside_others_and_its_labels_say_the_kinds(plan_of: PlanOf):
+    inner = [{"kind": "norm"}, {"kind": "attention"}]
+    layers = [
+        [{"kind": "conv1d"}, {"kind": "lstm"}],
+        [{"kind": "linear"}, {"kind": "residual", "layers": inner}],
+    ]
+
+    plan = plan_of(models={"mine": {"model": "stack", "layers": layers, "readout": ["last", "mean"]}})
+
+    assert labels(plan)[3:] == [
+        "mine layers=conv1d+lstm readout=last",
+        "mine layers=conv1d+lstm readout=mean",
+        "mine layers=linear+residual(norm+attention) readout=last",
+        "mine layers=linear+residual(norm+attention) readout=mean",
+    ]
+
+
+def test_values_that_a_label_cannot_tell_apart_are_numbered(plan_of: PlanOf):
+    sizes = [[{"kind": "gru", "hidden_size": size}] for size in (8, 16)]
+
+    plan = plan_of(models={"stack": {"layers": [sizes[0], [{"kind": "lstm"}], sizes[1]]}})
+
+    assert labels(plan)[3:] == ["stack layers=gru#1", "stack layers=lstm", "stack layers=gru#2"]
+    by_label = {planned.label: planned.run.arguments["layers"][0].get("hidden_size") for planned in plan.runs[3:]}
+    assert (by_label["stack layers=gru#1"], by_label["stack layers=gru#2"]) == (8, 16)
+
+
+def test_a_key_is_the_same_whether_a_layers_default_is_spelt_out_or_not(plan_of: PlanOf):
+    short, long, other = (
+        plan_of(models={"stack": {"layers": [layer]}}).runs[-1].run.key()
+        for layer in ({"kind": "lstm"}, LSTM_DEFAULTS, {"kind": "lstm", "hidden_size": 65})
+    )
+
+    assert short == long
+    assert short != other
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{"kind": "lstn"}], r"\[models.stack\]: layer 1: unknown kind 'lstn'; did you mean 'lstm'"),
+        ([[{"kind": "gru"}], [{"kind": "lstm", "size": 3}]], r"\[models.stack\]: layer 1 \(lstm\): unknown key 'size'"),
+        (
+            [[{"kind": "gru"}], {"kind": "lstm"}],
+            r"\[models.stack\]: layers: lists stand beside single values; write one",
+        ),
+        ([], r"\[models.stack\]: layers = \[\]: write one at least"),
+        ([[]], r"\[models.stack\]: layers = \[\]: write one at least"),
+    ],
+)
+def test_a_mistake_in_a_list_is_found_by_the_plan(plan_of: PlanOf, layers: list[Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_of(models={"stack": {"layers": layers}})
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (list[str], True),
+        (list[str] | None, True),
+        (Annotated[list[int], "checked"], True),
+        (Layers, True),
+        (list, True),
+        (int, False),
+        (str | None, False),
+        (Literal["list"], False),
+        (None, False),
+    ],
+)
+def test_whether_a_value_is_a_list_is_read_from_its_type(kind: Any, expected: bool):
+    assert holds_list(kind) is expected
+
+
+def test_a_recipe_key_may_hold_a_list_as_well(plan_of: PlanOf):
+    one = plan_of(models={"gru": {"recipe": {"freeze": ["embed.*", "recurrence.*"]}}})
+    several = plan_of(models={"gru": {}}, recipe={"freeze": [[], ["embed.*", "recurrence.*"]]})
+
+    assert one.runs[-1].run.recipe.freeze == ["embed.*", "recurrence.*"]
+    assert one.differences == ["gru has a recipe of its own: freeze ['embed.*', 'recurrence.*'] instead of []"]
+    assert labels(several)[-2:] == ["gru freeze=none", "gru freeze=embed.*+recurrence.*"]
+
+
+def test_an_axis_without_a_value_is_refused(plan_of: PlanOf):
+    with pytest.raises(ConfigError, match=r"\[models.gru\]: hidden_size = \[\]: an axis needs a value"):
+        plan_of(models={"gru": {"hidden_size": []}})
+
+
 # Overrides from the command line
 
 BASE = Experiment(datasets="synthetic", horizons=12, models={"gru": {"num_layers": 2}, "mlp": {}})
@@ -225,6 +337,7 @@ def test_a_mistake_on_the_command_line_is_told(options: dict[str, Any], message:
         ("loss=mse,mae", ["mse", "mae"]),
         ("precision='64'", "64"),
         ("title=a=b", "a=b"),
+        ("stack.layers=[{kind='gru'}, {kind='lstm'}]", [{"kind": "gru"}, {"kind": "lstm"}]),
     ],
 )
 def test_values_are_read_as_in_toml_and_commas_make_a_list(text: str, expected: Any):
@@ -385,7 +498,8 @@ ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Panel):
     loaded, experiment = load_experiment(name)
 
-    plan, _ = make_plan(loaded, experiment, lambda dataset: replace(synthetic_panel(), name=dataset))
+    panel = synthetic_panel(num_rows=6000)  # the longest horizon is of 720 rows
+    plan, _ = make_plan(loaded, experiment, lambda dataset: replace(panel, name=dataset))
 
     assert plan.title
     models = {planned.run.model for planned in plan.runs}

@@ -26,6 +26,7 @@ from tsbench.bench.records import (
     Run,
     load_records,
     write_durably,
+    written,
 )
 from tsbench.errors import ConfigError, MachineError
 from tsbench.training.recipe import Recipe
@@ -283,6 +284,36 @@ def test_a_row_holds_the_run_its_metrics_and_its_cost(tmp_path: Path):
     assert (row["argument.hidden_size"], row["recipe.loss"]) == (64, "mse")
     assert pd.isna(row["mase"])
     assert pd.isna(row["train_windows_per_second"])
+
+
+LAYERS = [
+    {"kind": "conv1d", "num_filters": 8},
+    {"kind": "residual", "layers": [{"kind": "norm", "function": "layer"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "short", "full"),
+    [
+        (LAYERS, "conv1d+residual(norm)", "conv1d(num_filters=8) + residual(layers=norm(function=layer))"),
+        (["embed", "head"], "embed+head", "embed + head"),
+        ([], "none", "none"),
+        (0.001, "0.001", "0.001"),
+        (None, "None", "None"),
+        ("relu", "relu", "relu"),
+    ],
+)
+def test_a_value_is_written_short_for_a_label_and_in_full_for_the_conditions(value: Any, short: str, full: str):
+    assert (written(value), written(value, full=True)) == (short, full)
+
+
+def test_lists_are_written_out_in_the_table_so_that_rows_can_be_grouped(tmp_path: Path):
+    keep(tmp_path, record_of(RUN.model_copy(update={"arguments": {"layers": LAYERS, "readout": "all"}})))
+
+    frame = load_records(tmp_path)
+
+    assert frame.groupby("argument.layers").size().to_dict() == {written(LAYERS, full=True): 1}
+    assert frame["argument.readout"].tolist() == ["all"]
 
 
 def test_a_failed_run_has_a_row_with_its_reason_and_no_numbers(tmp_path: Path):

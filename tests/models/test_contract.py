@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
+from tsbench.models.layer_kinds import parse_layers
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import ModelSpec, model_specs
 
@@ -195,6 +196,8 @@ def another_value(spec: ModelSpec, keyword: str) -> Any:
     argument = spec.arguments[keyword]
     if keyword == "groups":
         return 2  # a divisor of the filters
+    if keyword == "layers":
+        return [{"kind": "gru"}]
     if get_origin(argument.type) is Literal:
         return next(option for option in get_args(argument.type) if option != argument.default)
     if argument.annotation in ("int | None", "float | None"):
@@ -246,8 +249,10 @@ def test_a_value_of_the_wrong_type_is_refused_with_its_key(spec: ModelSpec, keyw
 @every_model
 def test_settings_resolve_to_the_last_default(spec: ModelSpec):
     defaults = {name: argument.default for name, argument in spec.arguments.items()}
+    if "layers" in defaults:
+        defaults["layers"] = [layer.model_dump() for layer in parse_layers(defaults["layers"])]
 
-    assert spec.resolve({}, "test") == defaults
+    assert spec.resolve({}, "test") == spec.resolve(defaults, "test") == defaults
 
 
 SEGMENTED = [param for param in SPECS if "segment_length" in param.values[0].arguments]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from made_up import DATA, REALISTIC, Write, with_gradients, write_experiment
 
-from tsbench.bench.records import Pretrained, Record, load_records
+from tsbench.bench.records import Plan, PlannedRun, Pretrained, Record, load_records
 from tsbench.report.build import build, escape_markdown
 from tsbench.report.page import COLUMNS
 
@@ -82,6 +82,19 @@ def test_the_conditions_are_complete(realistic: Path, name: str) -> None:
         assert words in text
     for words in ("tsbench run streets --seeds 0,1,2", "learning_rate 0.0005 instead", "Protocol 1", "2.13.0"):
         assert words in text
+
+
+def test_the_layers_of_a_stack_are_written_out_among_the_conditions(write: Write) -> None:
+    folder = write({"stack": [0.4]})
+    layers = [{"kind": "conv1d", "num_filters": 8}, {"kind": "lstm", "hidden_size": 16}]
+    run = Plan.load(folder).runs[0].run.model_copy(update={"arguments": {"layers": layers, "readout": "all"}})
+    Plan(title="", experiment="", command="", runs=[PlannedRun(label="stack", run=run)]).save(folder)
+
+    build(folder)
+
+    words = "layers = conv1d(num_filters=8) + lstm(hidden_size=16), readout = all"
+    assert words in read(folder)
+    assert escape_markdown(words) in read(folder, "report.md")
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.md"])

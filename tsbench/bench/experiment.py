@@ -1,4 +1,7 @@
-"""Experiments: the matrix of questions, where every list is an axis. Imports no torch."""
+"""Experiments: the matrix of questions, where every list is an axis. Imports no torch.
+
+A keyword whose value is a list itself, such as a stack's `layers`, has a list of lists for its axis.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tsbench.bench.records import Plan, PlannedRun, Run
+from tsbench.bench.records import Plan, PlannedRun, Run, written
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, from_validation, nearest, unknown
@@ -42,8 +46,9 @@ class Experiment(BaseModel):
     horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list), Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), Field(min_length=1)] = [0, 1, 2]
     models: dict[str, dict[str, Any]] = {}
-    """A table per model with its keywords; a list is an axis. `recipe` in it is for this model only; `model` names the
-    model where the table has a name of its own. Without any: all models with their defaults."""
+    """A table per model with its keywords; a list is an axis (of lists, where a value is a list itself). `recipe` in it
+    is for this model only; `model` names the model where the table has a name of its own. Without any: all models with
+    their defaults."""
     recipe: dict[str, Any] = {}
     """Keys of `Recipe`, for all models; a list is an axis."""
     match: Literal["nothing", "parameters"] = "nothing"
@@ -308,11 +313,12 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
     arguments = {key: value for key, value in section.items() if key not in ("recipe", "model")}
     recipe = {**experiment.recipe, **own_recipe}
     common = _common_recipe(experiment.recipe, where)
-    for chosen, varied in _settings(arguments, where):
-        for chosen_recipe, varied_recipe in _settings(recipe, where):
+    types = {keyword: argument.type for keyword, argument in spec.arguments.items()}
+    for chosen, varied in _settings(arguments, types, f"{where}, [models.{name}]"):
+        for chosen_recipe, varied_recipe in _settings(recipe, _recipe_types(), f"{where}, [recipe] of {name}"):
             resolved = _recipe(chosen_recipe, f"{where}, [recipe] of {name}")
             yield _Row(
-                label=" ".join([name, *(f"{key}={value}" for key, value in {**varied, **varied_recipe}.items())]),
+                label=" ".join([name, *(f"{key}={words}" for key, words in {**varied, **varied_recipe}.items())]),
                 model=spec.name,
                 arguments=spec.resolve(chosen, f"{where}, [models.{name}]"),
                 recipe=resolved,
@@ -327,15 +333,54 @@ def _refuse_own_width(spec: ModelSpec, section: Mapping[str, Any], experiment: E
         raise ConfigError(f"{where}: match = 'parameters' chooses {own}; leave it out")
 
 
-def _settings(values: Mapping[str, Any], where: str) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every choice of one value from each list, and the part of it that was chosen from a list."""
-    axes = {key: value for key, value in values.items() if isinstance(value, list)}
-    empty = next((key for key, value in axes.items() if not value), None)
-    if empty is not None:
-        raise ConfigError(f"{where}: {empty} = []: an axis needs a value")
-    for chosen in product(*axes.values()):
+def _settings(
+    values: Mapping[str, Any], types: Mapping[str, Any], where: str
+) -> Iterable[tuple[dict[str, Any], dict[str, str]]]:
+    """Every choice of one value from each axis, and the words for what was chosen from one."""
+    axes = _axes(values, types, where)
+    for chosen in product(*(zip(axis, _told_apart(axis), strict=True) for axis in axes.values())):
         varied = dict(zip(axes, chosen, strict=True))
-        yield {**values, **varied}, varied
+        settings = {**values, **{key: value for key, (value, _) in varied.items()}}
+        yield settings, {key: words for key, (_, words) in varied.items()}
+
+
+def _axes(values: Mapping[str, Any], types: Mapping[str, Any], where: str) -> dict[str, list[Any]]:
+    """The keys that hold a list of values. Where a value is a list itself, that is a list of lists.
+
+    types: what one value is, by key.
+    """
+    axes = {}
+    for key, value in values.items():
+        if not isinstance(value, list):
+            continue
+        if holds_list(types.get(key)):
+            are_lists = {isinstance(element, list) for element in value}
+            if are_lists == {True, False}:
+                raise ConfigError(
+                    f"{where}: {key}: lists stand beside single values; write one list, or a list of lists as an axis"
+                )
+            if are_lists != {True}:
+                continue
+        if not value:
+            raise ConfigError(f"{where}: {key} = []: an axis needs a value")
+        axes[key] = value
+    return axes
+
+
+def holds_list(kind: Any) -> bool:
+    """Whether values of a type are lists: of `list[str]`, with checks on it (`Annotated`) or with an alternative."""
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        return any(map(holds_list, get_args(kind)))
+    return list in (kind, get_origin(kind))
+
+
+def _told_apart(values: list[Any]) -> list[str]:
+    """The words for each value of an axis, numbered where two would be the same."""
+    words = [written(value) for value in values]
+    return [
+        f"{word}#{words[: place + 1].count(word)}" if words.count(word) > 1 else word
+        for place, word in enumerate(words)
+    ]
 
 
 def _recipe(values: Mapping[str, Any], where: str) -> Recipe:
@@ -357,12 +402,17 @@ def _pretrained_digest(file: str, where: str) -> str:
         ) from error
 
 
+def _recipe_types() -> dict[str, Any]:
+    return {key: field.annotation for key, field in Recipe.model_fields.items()}
+
+
 def _common_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The recipe of all models, keys that are axes left as lists."""
     if values.get("pretrained"):
         raise ConfigError(f"{where}, [recipe]: pretrained fits one model; write it under [models.NAME.recipe]")
-    alone = {key: value for key, value in values.items() if not isinstance(value, list)}
-    return _recipe(alone, f"{where}, [recipe]").model_dump() | {k: v for k, v in values.items() if isinstance(v, list)}
+    axes = _axes(values, _recipe_types(), f"{where}, [recipe]")
+    alone = {key: value for key, value in values.items() if key not in axes}
+    return _recipe(alone, f"{where}, [recipe]").model_dump() | axes
 
 
 def _difference(name: str, own: Mapping[str, Any], common: Mapping[str, Any]) -> str:

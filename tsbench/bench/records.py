@@ -64,6 +64,23 @@ class Run(_Value):
         return self.dataset, self.context_length, self.horizon
 
 
+def written(value: Any, *, full: bool = False) -> str:
+    """A keyword's value for a reader: a list joined by plus signs, a layer by its kind; in full, with its keywords."""
+    match value:
+        case []:
+            return "none"
+        case list():
+            return (" + " if full else "+").join(written(element, full=full) for element in value)
+        case {"kind": kind, **keywords} if full:
+            return f"{kind}({', '.join(f'{key}={written(inner, full=True)}' for key, inner in keywords.items())})"
+        case {"kind": kind, "layers": layers}:
+            return f"{kind}({written(layers)})"
+        case {"kind": kind}:
+            return str(kind)
+        case _:
+            return str(value)
+
+
 class DataFacts(_Value):
     """What the report must say of the data without having them."""
 
@@ -330,7 +347,8 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
     """One row per run of the experiment that was last run in a folder, failures included.
 
     Columns: `dataset, label, model, context_length, horizon, seed, status, reason`, then every metric and cost of
-    `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword.
+    `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword,
+    a list or a table in words.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
@@ -390,6 +408,11 @@ def _row(record: Record, label: str | None) -> dict[str, Any]:
     seconds = record.cost.seconds if record.cost else {}
     row["fit_seconds"] = seconds.get("train", 0.0) + seconds.get("validate", 0.0) if seconds else math.nan
     row |= {"device": record.machine.device, "device_name": record.machine.device_name, "key": record.key}
-    row |= {f"argument.{name}": value for name, value in run.arguments.items()}
-    row |= {f"recipe.{name}": value for name, value in run.recipe.model_dump().items()}
+    row |= {f"argument.{name}": _cell(value) for name, value in run.arguments.items()}
+    row |= {f"recipe.{name}": _cell(value) for name, value in run.recipe.model_dump().items()}
     return row
+
+
+def _cell(value: Any) -> Any:
+    """A list or a table in words: a column of them could be neither grouped nor compared."""
+    return written(value, full=True) if isinstance(value, list | dict) else value

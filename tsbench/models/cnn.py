@@ -7,12 +7,11 @@ from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
 from tsbench.models.choices import Activation, DropoutKind, Norm, Padding, PaddingMode
-from tsbench.models.layers import DirectHead, check_counts, make_activation, make_dropout, make_norm
+from tsbench.models.layers import Convolution, DirectHead, check_counts, make_activation, make_dropout, make_norm
 from tsbench.models.registry import register
 
 
@@ -123,58 +122,6 @@ class CNN(nn.Module):
         # Contiguous, because dropout draws in the order of the memory.
         features_BDN = self.dropout(self.body(context_BLC.mT).contiguous())
         return self.head(features_BDN.flatten(1) if isinstance(self.head, DirectHead) else features_BDN)
-
-
-class Convolution(nn.Conv1d):
-    """A convolution that pads its input: `[B, D, N]` to `[B, D', N']`.
-
-    same: half of what the kernel spans on both sides; causal: all of it but one in front; valid: nothing. Where the
-    stride leaves rows over, same leaves them at the end, as PyTorch does; the others at the start, so that the last
-    place ends on the newest row.
-    """
-
-    def __init__(
-        self,
-        width_in: int,
-        width_out: int,
-        *,
-        kernel_size: int,
-        stride: int,
-        dilation: int,
-        padding: Padding,
-        padding_mode: PaddingMode,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        reach = dilation * (kernel_size - 1)
-        super().__init__(
-            width_in,
-            width_out,
-            kernel_size,
-            stride,
-            padding=reach // 2 if padding == "same" else 0,
-            dilation=dilation,
-            groups=groups,
-            bias=bias,
-            padding_mode=padding_mode,
-        )
-        self.reach = reach
-        self.in_front = reach if padding == "causal" else 0
-        self.keeps_the_end = padding != "same"
-
-    def forward(self, values_BDN: Tensor) -> Tensor:
-        if self.in_front:
-            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
-            values_BDN = F.pad(values_BDN, (self.in_front, 0), mode=mode)
-        if self.keeps_the_end:
-            over = (values_BDN.shape[2] - self.reach - 1) % self.stride[0]
-            values_BDN = values_BDN[:, :, over:]
-        return super().forward(values_BDN)
-
-    def length_after(self, length: int) -> int:
-        """Places it gives for so many; none, or less than none, where the kernel spans more."""
-        padded = length + self.in_front + 2 * int(self.padding[0])
-        return (padded - self.reach - 1) // self.stride[0] + 1
 
 
 class TransposedDecoder(nn.Module):

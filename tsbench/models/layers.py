@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
-from tsbench.models.choices import Activation, DropoutKind, Norm
+from tsbench.models.choices import Activation, DropoutKind, Norm, Padding, PaddingMode
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -99,6 +101,100 @@ class Segments(nn.Module):
         if self.padding:
             context_BLC = F.pad(context_BLC.mT, (self.padding, 0), mode="replicate").mT
         return context_BLC.reshape(len(context_BLC), self.count, self.width)
+
+
+class Convolution(nn.Conv1d):
+    """A convolution that pads its input: `[B, D, N]` to `[B, D', N']`.
+
+    same: half of what the kernel spans on both sides; causal: all of it but one in front; valid: nothing. Where the
+    stride leaves rows over, same leaves them at the end, as PyTorch does; the others at the start, so that the last
+    place ends on the newest row.
+    """
+
+    def __init__(
+        self,
+        width_in: int,
+        width_out: int,
+        *,
+        kernel_size: int,
+        stride: int,
+        dilation: int,
+        padding: Padding,
+        padding_mode: PaddingMode,
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        reach = dilation * (kernel_size - 1)
+        super().__init__(
+            width_in,
+            width_out,
+            kernel_size,
+            stride,
+            padding=reach // 2 if padding == "same" else 0,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+            padding_mode=padding_mode,
+        )
+        self.reach = reach
+        self.in_front = reach if padding == "causal" else 0
+        self.keeps_the_end = padding != "same"
+
+    def forward(self, values_BDN: Tensor) -> Tensor:
+        if self.in_front:
+            mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
+            values_BDN = F.pad(values_BDN, (self.in_front, 0), mode=mode)
+        if self.keeps_the_end:
+            over = (values_BDN.shape[2] - self.reach - 1) % self.stride[0]
+            values_BDN = values_BDN[:, :, over:]
+        return super().forward(values_BDN)
+
+    def length_after(self, length: int) -> int:
+        """Places it gives for so many; none, or less than none, where the kernel spans more."""
+        padded = length + self.in_front + 2 * int(self.padding[0])
+        return (padded - self.reach - 1) // self.stride[0] + 1
+
+
+class Skip(nn.Module):
+    """Adds its input to what its layers make of it (He et al. 2016)."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + self.layers(values)
+
+
+class Readout(nn.Module):
+    """What is read of the outputs at all places: `[B, N, D]` to `[B, width]`.
+
+    With two directions D holds both outputs side by side, the backward one last. It has read everything at the first
+    place, the forward one at the last.
+    """
+
+    def __init__(
+        self, kind: Literal["last", "mean", "attention", "all"], hidden_size: int, count: int, bidirectional: bool
+    ) -> None:
+        super().__init__()
+        outputs = 2 * hidden_size if bidirectional else hidden_size
+        self.kind, self.forward_size = kind, hidden_size
+        self.width = count * outputs if kind == "all" else outputs
+        if kind == "attention":
+            self.query_D = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, output_BND: Tensor) -> Tensor:
+        match self.kind:
+            case "last":
+                return torch.cat([output_BND[:, -1, : self.forward_size], output_BND[:, 0, self.forward_size :]], 1)
+            case "mean":
+                return output_BND.mean(1)
+            case "attention":
+                # Scaled as in Vaswani et al. 2017: the width does not decide how sharp the weights are.
+                weight_BN = (output_BND @ self.query_D / math.sqrt(len(self.query_D))).softmax(1)
+                return (weight_BN.unsqueeze(1) @ output_BND).squeeze(1)
+            case "all":
+                return output_BND.flatten(1)
 
 
 class DirectHead(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
 from tsbench.models.choices import Activation
-from tsbench.models.layers import DirectHead, make_activation, make_dropout
+from tsbench.models.layers import DirectHead, Skip, make_activation, make_dropout
 from tsbench.models.registry import register
 
 
@@ -54,22 +54,11 @@ class MLP(nn.Module):
                 make_activation(activation),
                 make_dropout(dropout_kind, dropout),
             ]
-            self.body.extend([Skip(*layer)] if residual and index > 0 else layer)
+            self.body.extend([Skip(nn.Sequential(*layer))] if residual and index > 0 else layer)
         self.head = DirectHead(widths[-1], shape)
 
     def forward(self, context_BLC: Tensor) -> Tensor:
         return self.head(self.body(context_BLC.flatten(1)))
-
-
-class Skip(nn.Module):
-    """Adds its input to what its layers make of it (He et al. 2016)."""
-
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, values_BD: Tensor) -> Tensor:
-        return values_BD + self.layers(values_BD)
 
 
 def _norm(kind: Literal["none", "batch", "layer"], width: int) -> list[nn.Module]:

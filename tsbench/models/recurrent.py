@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
-from tsbench.models.layers import DirectHead, Segments
+from tsbench.models.layers import DirectHead, Readout, Segments
 from tsbench.models.registry import register
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -151,37 +151,6 @@ class GRU(Recurrent):
 
     def __init__(self, shape: WindowShape, **common: Any) -> None:
         super().__init__(shape, nn.GRU, **common)
-
-
-class Readout(nn.Module):
-    """What is read of the outputs at all places: `[B, N, D]` to `[B, width]`.
-
-    With two directions D holds both outputs side by side, the backward one last. It has read everything at the first
-    place, the forward one at the last.
-    """
-
-    def __init__(
-        self, kind: Literal["last", "mean", "attention", "all"], hidden_size: int, count: int, bidirectional: bool
-    ) -> None:
-        super().__init__()
-        outputs = 2 * hidden_size if bidirectional else hidden_size
-        self.kind, self.forward_size = kind, hidden_size
-        self.width = count * outputs if kind == "all" else outputs
-        if kind == "attention":
-            self.query_D = nn.Parameter(torch.randn(outputs))
-
-    def forward(self, output_BND: Tensor) -> Tensor:
-        match self.kind:
-            case "last":
-                return torch.cat([output_BND[:, -1, : self.forward_size], output_BND[:, 0, self.forward_size :]], 1)
-            case "mean":
-                return output_BND.mean(1)
-            case "attention":
-                # Scaled as in Vaswani et al. 2017: the width does not decide how sharp the weights are.
-                weight_BN = (output_BND @ self.query_D / math.sqrt(len(self.query_D))).softmax(1)
-                return (weight_BN.unsqueeze(1) @ output_BND).squeeze(1)
-            case "all":
-                return output_BND.flatten(1)
 
 
 class ParallelDecoder(nn.Module):

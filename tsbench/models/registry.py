@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import ConfigDict, ValidationError, create_model
 
-from tsbench.errors import from_validation, unknown
+from tsbench.errors import ConfigError, from_validation, unknown
 from tsbench.models import choices
+from tsbench.models.layer_kinds import KINDS, Layer, Layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 _Class = TypeVar("_Class", bound=type)
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
 
 def register(
@@ -64,11 +66,13 @@ class Argument:
 
     @property
     def type(self) -> Any:
-        return eval(self.annotation, {"Literal": Literal, **vars(choices)})
+        return eval(self.annotation, {"Literal": Literal, "Layers": Layers, **vars(choices)})
 
     @property
     def allowed(self) -> str:
-        """What may stand there, for a reader: `relu | tanh`, `int`, `int | None`."""
+        """What may stand there, for a reader: `relu | tanh`, `int`, `int | None`, `list of layers`."""
+        if self.type is Layers:
+            return "list of layers"
         words = get_args(self.type) if get_origin(self.type) is Literal else ()
         return " | ".join(words) or self.annotation
 
@@ -96,6 +100,8 @@ class ModelSpec:
             return checker.model_validate(dict(settings)).model_dump()
         except ValidationError as error:
             raise from_validation(error, where, self.arguments) from error
+        except ConfigError as error:  # of a layer
+            raise ConfigError(f"{where}: {error}") from error
 
     def build(self, shape: WindowShape, arguments: Mapping[str, Any]) -> nn.Module:
         """The model itself, initialised from torch's current random state."""
@@ -124,6 +130,18 @@ def model_spec(name: str, where: str = "models") -> ModelSpec:
     return specs[name]
 
 
+def layer_arguments(kind: str) -> dict[str, Argument]:
+    """The keywords of a kind of layer."""
+    lineage = [base for base in reversed(KINDS[kind].__mro__) if issubclass(base, Layer) and base is not Layer]
+    annotations = {name: words for base in lineage for name, words in inspect.get_annotations(base).items()}
+    meanings = _meanings("\n".join(inspect.getdoc(base) or "" for base in lineage))
+    return {
+        name: Argument(annotations[name], None if field.is_required() else field.default, meanings.get(name, ""))
+        for name, field in KINDS[kind].model_fields.items()
+        if name != "kind"
+    }
+
+
 def _specs_of(path: Path) -> list[ModelSpec]:
     classes = {node.name: node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.ClassDef)}
     specs = []
@@ -135,8 +153,7 @@ def _specs_of(path: Path) -> list[ModelSpec]:
         learned = options.get("learned", True)
         has_init = learned and options.get("init", True)
         lineage = _lineage(node, classes)
-        documented = "\n".join(ast.get_docstring(ancestor, clean=False) or "" for ancestor in lineage)
-        meanings = dict(re.findall(r"^\s*(\w+): (.+(?:\n {8,}.+)*)", documented, flags=re.MULTILINE))
+        documented = "\n".join(ast.get_docstring(ancestor) or "" for ancestor in lineage)
         own = ast.get_docstring(node) or documented
         specs.append(
             ModelSpec(
@@ -144,12 +161,18 @@ def _specs_of(path: Path) -> list[ModelSpec]:
                 module=f"tsbench.models.{path.stem}",
                 class_name=node.name,
                 summary=own.splitlines()[0],
-                arguments=_arguments(lineage, meanings) | ({"init": _INIT} if has_init else {}),
+                arguments=_arguments(lineage, _meanings(documented)) | ({"init": _INIT} if has_init else {}),
                 learned=learned,
                 widths=options.get("widths", ()),
             )
         )
     return specs
+
+
+def _meanings(documented: str) -> dict[str, str]:
+    """Of each keyword that docstrings explain in a line `keyword: what it is`, which may go on, further in."""
+    lines = re.findall(r"^(\w+): (.+(?:\n {4,}.+)*)", documented, flags=re.MULTILINE)
+    return {name: " ".join(meaning.split()) for name, meaning in lines}
 
 
 def _mark(node: ast.ClassDef) -> ast.Call | None:
@@ -180,7 +203,7 @@ def _arguments(lineage: list[ast.ClassDef], meanings: Mapping[str, str]) -> dict
         keyword.arg: Argument(
             annotation=ast.unparse(keyword.annotation) if keyword.annotation else "object",
             default=ast.literal_eval(default) if default else None,
-            meaning=" ".join(meanings.get(keyword.arg, "").split()),
+            meaning=meanings.get(keyword.arg, ""),
         )
         for constructor in constructors
         for keyword, default in zip(constructor.args.kwonlyargs, constructor.args.kw_defaults, strict=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from tsbench.bench.records import DataFacts, Pretrained, Record
+from tsbench.bench.records import DataFacts, Pretrained, Record, written
 from tsbench.report.tables import Entry, Results, Task, TaskResults, across_tasks, leaderboard
 from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, whole
 
@@ -253,7 +253,7 @@ def common_recipe(results: Results) -> dict[str, str]:
     """The recipe that most runs have; `Plan.differences` names the others."""
     recipes = Counter(planned.run.recipe.model_dump_json() for planned in results.plan.runs)
     most = json.loads(recipes.most_common(1)[0][0]) if recipes else {}
-    return {name: str(value) if value not in ("", [], {}) else "none" for name, value in most.items()}
+    return {name: written(value) if value not in ("", {}) else "none" for name, value in most.items()}
 
 
 def pretrained(results: Results) -> list[str]:
@@ -282,7 +282,7 @@ def model_arguments(results: Results) -> list[tuple[str, str]]:
     """Label and keywords; by task where they differ, as they do when widths are matched."""
     found: dict[str, dict[str, str]] = {}
     for planned in results.plan.runs:
-        words = ", ".join(f"{name} = {value}" for name, value in planned.run.arguments.items())
+        words = ", ".join(f"{name} = {written(value, full=True)}" for name, value in planned.run.arguments.items())
         found.setdefault(planned.label, {}).setdefault(str(Task(*planned.run.task)), words or "none")
     rows = []
     for label, by_task in found.items():

@@ -1,0 +1,251 @@
+"""A network composed of layers that an experiment lists, one after the other.
+
+Between two layers values are `[B, N, D]`: places in time, then channels, as the context comes and as recurrences,
+attention and linear maps take it. Convolutions, pooling and padding take `[B, D, N]`: their input is turned, which
+copies nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tsbench.data.windows import WindowShape
+from tsbench.errors import ConfigError
+from tsbench.models import layer_kinds as kinds
+from tsbench.models.attention import RotaryAttention, sinusoidal_positions
+from tsbench.models.layer_kinds import Layer, Layers, parse_layers
+from tsbench.models.layers import Convolution, DirectHead, Readout, Skip, make_activation, make_dropout, make_norm
+from tsbench.models.registry import register
+
+
+@register("stack")
+class Stack(nn.Module):
+    """A network composed of a list of layers, then one linear map to the whole horizon.
+
+    layers: tables, from the context on; `kind` says which layer stands there, the other keys are its keywords.
+    readout: what the head reads of the last layer: the last place (of each direction, where that layer is
+        bidirectional), the mean of all places, their mean weighted by a learned query (attention), or all of them.
+    """
+
+    def __init__(
+        self,
+        shape: WindowShape,
+        *,
+        # A convolution over a day every six hours, then an LSTM. Validation loss on the embedded hourly counts (default
+        # experiment, seeds 0 and 1): 0.084, as `cnn`; with stride 12 0.087, and there with readout last 0.098.
+        layers: Layers = [  # noqa: B006
+            {"kind": "conv1d", "num_filters": 64, "kernel_size": 24, "stride": 6, "padding": "causal"},
+            {"kind": "activation", "function": "relu"},
+            {"kind": "lstm", "hidden_size": 64},
+        ],
+        readout: Literal["last", "mean", "attention", "all"] = "all",
+    ) -> None:
+        super().__init__()
+        parsed = parse_layers(layers)
+        self.layers, size = build_layers(parsed, Size(shape.context_length, shape.channels_in))
+        two_ways = isinstance(parsed[-1], kinds.Recurrence) and parsed[-1].bidirectional
+        width = size.channels // 2 if two_ways else size.channels
+        self.readout = Readout(readout, width, size.places, two_ways)
+        self.head = DirectHead(self.readout.width, shape)
+
+    def forward(self, context_BLC: Tensor) -> Tensor:
+        return self.head(self.readout(self.layers(context_BLC)))
+
+
+@dataclass(frozen=True)
+class Size:
+    """What stands between two layers, `[B, N, D]`."""
+
+    places: int
+    channels: int
+
+    def __str__(self) -> str:
+        places = "1 place" if self.places == 1 else f"{self.places} places"
+        return f"{places} x {self.channels} channel{'s' if self.channels > 1 else ''}"
+
+
+def build_layers(layers: list[Layer], size: Size, above: str = "") -> tuple[nn.Sequential, Size]:
+    """The layers in their order, and the size that they give. Raises ConfigError where one cannot read what comes in.
+
+    above: as in `parse_layers`.
+    """
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, layer in enumerate(layers, 1):
+        where = f"stack: layer {above}{number} ({layer.kind}): {size} come in"
+        problem = _problem(layer, size)
+        if problem:
+            raise ConfigError(f"{where}, but {problem}")
+        if isinstance(layer, kinds.Residual):
+            inner, size_after = build_layers(parse_layers(layer.layers), size, f"{above}{number}.")
+            if size_after != size:
+                raise ConfigError(f"{where}, but {size_after} come out of its layers; {_to_match(size, size_after)}")
+            module: nn.Module = Skip(inner)
+        else:
+            module, size = _module(layer, size)
+        modules[f"{number}_{layer.kind}"] = module
+    return nn.Sequential(modules), size
+
+
+def _to_match(size: Size, after: Size) -> str:
+    """What to type so that a residual layer gives what comes in."""
+    advice = []
+    if after.channels != size.channels:
+        advice.append(f"end them with {{ kind = 'linear', hidden_size = {size.channels} }}")
+    if after.places != size.places:
+        advice.append("use padding = 'same' or 'causal' and stride = 1, and put pooling outside")
+    return " and ".join(advice)
+
+
+def _problem(layer: Layer, size: Size) -> str:
+    """Why a layer cannot read what comes in, and what to type instead; empty where it can."""
+    match layer:
+        case kinds.Conv1d(padding="valid") if layer.reach >= size.places:
+            return (
+                f"its kernel spans {layer.reach + 1} places; "
+                "use padding = 'same' or 'causal', or a smaller kernel_size or dilation"
+            )
+        case kinds.Conv1d() if layer.padding_mode == "reflect" and layer.padded >= size.places:
+            return _too_short_to_reflect(layer.padded)
+        case kinds.Conv1d() if size.channels % layer.groups:
+            return f"groups = {layer.groups} must divide the channels; {_divisors(size.channels)}"
+        case kinds.PaddingLayer(padding_mode="reflect") if max(layer.before, layer.after) >= size.places:
+            return _too_short_to_reflect(max(layer.before, layer.after))
+        case kinds.Norm(function="group") if size.channels % layer.num_groups:
+            return f"num_groups = {layer.num_groups} must divide the channels; {_divisors(size.channels)}"
+        case kinds.Norm(function="instance") if size.places == 1:
+            return "function = 'instance' needs two places or more; use function = 'layer'"
+        case kinds.Attention() if size.channels % layer.num_heads:
+            return (
+                f"num_heads = {layer.num_heads} must divide the channels; {_divisors(size.channels)}, "
+                f"or put {{ kind = 'linear', hidden_size = {16 * layer.num_heads} }} in front"
+            )
+        case kinds.Attention(position="rotary") if size.channels // layer.num_heads % 2:
+            return (
+                f"position = 'rotary' turns pairs of channels, and a head has {size.channels // layer.num_heads}; "
+                "change num_heads, or use position = 'sinusoidal'"
+            )
+    return ""
+
+
+def _too_short_to_reflect(count: int) -> str:
+    return (
+        f"padding_mode = 'reflect' adds {count} at an end and needs more than it adds; use padding_mode = 'replicate'"
+    )
+
+
+def _divisors(channels: int) -> str:
+    return "allowed: " + ", ".join(str(count) for count in range(1, channels + 1) if channels % count == 0)
+
+
+def _module(layer: Layer, size: Size) -> tuple[nn.Module, Size]:
+    """A layer that can read what comes in, and the size that it gives."""
+    match layer:
+        case kinds.Conv1d():
+            convolution = _convolution(layer, size.channels)
+            return ChannelsFirst(convolution), Size(convolution.length_after(size.places), layer.num_filters)
+        case kinds.Pooling(function="adaptive"):
+            return ChannelsFirst(nn.AdaptiveAvgPool1d(layer.pooled_length)), replace(size, places=layer.pooled_length)
+        case kinds.Pooling():
+            pool = nn.MaxPool1d if layer.function == "max" else nn.AvgPool1d
+            # As in `cnn`: the last places, where they are fewer, are pooled by themselves.
+            return ChannelsFirst(pool(layer.size, ceil_mode=True)), replace(size, places=-(-size.places // layer.size))
+        case kinds.PaddingLayer():
+            padding = _PADDINGS[layer.padding_mode]((layer.before, layer.after))
+            return ChannelsFirst(padding), replace(size, places=size.places + layer.before + layer.after)
+        case kinds.Recurrence():
+            return Outputs(_recurrence(layer, size.channels)), replace(
+                size, channels=layer.hidden_size * (2 if layer.bidirectional else 1)
+            )
+        case kinds.Attention():
+            return SelfAttention(size, layer), size
+        case kinds.Linear():
+            return nn.Linear(size.channels, layer.hidden_size, layer.bias), replace(size, channels=layer.hidden_size)
+        case kinds.Norm():
+            return ChannelsFirst(make_norm(layer.function, size.channels, layer.num_groups)), size
+        case kinds.ActivationLayer():
+            return nn.Softmax(2) if layer.function == "softmax" else make_activation(layer.function), size
+        case kinds.Dropout():
+            return ChannelsFirst(make_dropout(layer.dropout_kind, layer.rate)), size
+    raise AssertionError(f"no module for a layer of kind {layer.kind!r}")
+
+
+_PADDINGS: dict[str, type[nn.Module]] = {
+    "zeros": nn.ZeroPad1d,
+    "reflect": nn.ReflectionPad1d,
+    "replicate": nn.ReplicationPad1d,
+}
+
+
+def _convolution(layer: kinds.Conv1d, width: int) -> Convolution:
+    return Convolution(
+        width,
+        layer.num_filters,
+        kernel_size=layer.kernel_size,
+        stride=layer.stride,
+        dilation=layer.dilation,
+        padding=layer.padding,
+        padding_mode=layer.padding_mode,
+        groups=layer.groups,
+        bias=layer.bias,
+    )
+
+
+def _recurrence(layer: kinds.Recurrence, width: int) -> nn.RNNBase:
+    cells: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+    own = layer.model_dump(exclude={"kind", "hidden_size"})
+    return cells[layer.kind](width, layer.hidden_size, batch_first=True, **own)
+
+
+class ChannelsFirst(nn.Module):
+    """Turns values for a layer that takes `[B, D, N]`, and what it gives back to `[B, N, D]`."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, values_BND: Tensor) -> Tensor:
+        return self.layer(values_BND.mT).mT
+
+
+class Outputs(nn.Module):
+    """What a recurrence gives at every place, without its last state: `[B, N, D]` to `[B, N, D']`."""
+
+    def __init__(self, recurrence: nn.RNNBase) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+
+    def forward(self, values_BND: Tensor) -> Tensor:
+        return self.recurrence(values_BND)[0]
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with positions: `[B, N, D]` to `[B, N, D]`. Without positions it could not tell places apart."""
+
+    position_ND: Tensor
+
+    def __init__(self, size: Size, layer: kinds.Attention) -> None:
+        super().__init__()
+        width = size.channels
+        self.attention: RotaryAttention | nn.MultiheadAttention
+        if layer.position == "rotary":
+            self.attention = RotaryAttention(width, layer.num_heads, size.places, layer.dropout)
+        else:
+            self.attention = nn.MultiheadAttention(width, layer.num_heads, dropout=layer.dropout, batch_first=True)
+        if layer.position == "learned":
+            self.position_ND = nn.Parameter(0.02 * torch.randn(size.places, width))
+        elif layer.position == "sinusoidal":
+            self.register_buffer("position_ND", sinusoidal_positions(size.places, width), persistent=False)
+        self.adds_position = layer.position in ("learned", "sinusoidal")
+
+    def forward(self, values_BND: Tensor) -> Tensor:
+        if self.adds_position:
+            values_BND = values_BND + self.position_ND
+        if isinstance(self.attention, RotaryAttention):
+            return self.attention(values_BND)
+        return self.attention(values_BND, values_BND, values_BND, need_weights=False)[0]
