@@ -18,10 +18,11 @@ import pytest
 from tsbench.bench import workers
 from tsbench.bench.estimate import Estimate
 from tsbench.bench.observer import Observer
-from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore
+from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, forecaster_path
 from tsbench.bench.workers import number_of_workers, run_in_workers
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError
+from tsbench.training.forecaster import Forecaster
 from tsbench.training.progress import Progress
 
 PlanOf = Callable[..., Plan]
@@ -53,12 +54,13 @@ class Diary(Observer):
 
 def execute(
     plan: Plan, panel: Panel, folder: Path, observer: Observer | None = None, runs: list[PlannedRun] | None = None,
-    num_workers: int = 2, measure_alone: bool = False,
+    num_workers: int = 2, measure_alone: bool = False, keep_forecasters: bool = False,
 ) -> dict[str, Record]:  # fmt: skip
     """The records by label and seed."""
     run_in_workers(
         plan, {panel.name: panel}, folder, "cpu", plan.runs if runs is None else runs, observer or Observer(),
         num_workers=num_workers, estimate=Estimate(), measure_alone=measure_alone,
+        keep_forecasters=keep_forecasters,
     )  # fmt: skip
     store = RecordStore(folder)
     return {f"{planned.label} {planned.run.seed}": store.read(planned.run.key()) for planned in plan.runs}
@@ -81,13 +83,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def diary(plan: Plan, tiny_panel: Panel, folder: Path) -> Diary:
     """Of two workers, who leave their records in `folder`."""
     diary = Diary(folder)
-    execute(plan, tiny_panel, folder, diary)
+    execute(plan, tiny_panel, folder, diary, keep_forecasters=True)
     return diary
 
 
 @pytest.fixture(scope="module")
 def records(plan: Plan, diary: Diary) -> dict[str, Record]:
     return {f"{planned.label} {planned.run.seed}": diary.store.read(planned.run.key()) for planned in plan.runs}
+
+
+def test_workers_keep_what_they_train_on_request(tiny_panel: Panel, records: dict[str, Record], folder: Path):
+    for record in records.values():
+        forecaster = Forecaster.load(forecaster_path(folder, record.key))
+
+        assert forecaster.spec.name == record.run.model
+        assert forecaster.predict(tiny_panel)["forecast"].notna().all()
 
 
 def test_workers_answer_to_the_last_bit_what_one_process_answers(

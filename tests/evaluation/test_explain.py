@@ -176,6 +176,14 @@ def test_rotary_attention_tells_the_weights_that_it_uses():
     torch.testing.assert_close(attention.out(mixed_BND), attention(tokens_BND))
 
 
+ATTENTIVE = [
+    {"kind": "linear", "hidden_size": 16},
+    {"kind": "attention", "position": "rotary"},
+    {"kind": "pooling", "function": "max"},
+    {"kind": "residual", "layers": [{"kind": "attention"}]},
+]
+
+
 @pytest.mark.parametrize(
     ("model", "arguments", "shapes"),
     [
@@ -183,6 +191,7 @@ def test_rotary_attention_tells_the_weights_that_it_uses():
         ("transformer", {"position": "rotary", "num_layers": 1}, {"encoder 1": (8, 8)}),
         ("transformer", {"segment_length": 12, "segment_stride": 4, "num_layers": 1}, {"encoder 1": (10, 10)}),
         ("transformer_encdec", {"segment_length": 4, "num_layers": 1}, {"encoder 1": (12, 12), "decoder 1": (2, 12)}),
+        ("stack", {"layers": ATTENTIVE}, {"layer 1": (48, 48), "layer 2": (24, 24)}),
         ("gru", {}, {}),
     ],
 )
@@ -202,7 +211,7 @@ def test_the_rows_of_attention_maps_sum_to_one(model: str, arguments: dict[str, 
 def test_every_model_is_explained_by_shares_of_rows(model: str, channel_mode: str):
     found = explain(built(model, recipe={"channel_mode": channel_mode}), random_windows(3, 48, 3))
 
-    own = {"grad_cam"} if model in ("cnn", "tcn") else set()
+    own = {"grad_cam"} if model in ("cnn", "tcn", "stack") else set()
     assert set(found.importance) == FOR_ALL | own
     assert (found.num_windows, found.num_channels, found.steps_S.tolist()) == (3, 3, [1, 2, 3, 4, 5, 6])
     for shares_SL in found.importance.values():

@@ -15,7 +15,8 @@ from tsbench.bench.explanations import ExplanationStore
 from tsbench.bench.records import Plan
 from tsbench.evaluation.importance import Explanation
 from tsbench.report.build import build
-from tsbench.report.figures import Picture, attention_maps, choose_pens, importance_by_lag
+from tsbench.report.figures import Picture, choose_pens
+from tsbench.report.importance import attention_maps, importance_by_lag
 from tsbench.report.peaks import explained_entries, peaks, sentence
 from tsbench.report.tables import read_results
 

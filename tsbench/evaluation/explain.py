@@ -187,13 +187,14 @@ def attention_maps(model: nn.Module, inputs_NLC: Tensor) -> dict[str, Tensor]:
 
 
 def _attention_layers(model: nn.Module) -> dict[nn.Module, str]:
-    """Those over the context: encoder 1, encoder 2, decoder 1, ..."""
+    """Those over the context: encoder 1, encoder 2, decoder 1; in a stack layer 1, layer 2."""
     found: dict[nn.Module, str] = {}
     for path, module in model.named_modules():
         part, _, inner = path.partition(".")
         is_attention = isinstance(module, nn.MultiheadAttention | RotaryAttention)
         if is_attention and not (part == "decoder" and inner.endswith("self_attn")):
-            found[module] = f"{part} {1 + sum(name.startswith(part) for name in found.values())}"
+            kind = part.removesuffix("s")
+            found[module] = f"{kind} {1 + sum(name.startswith(kind) for name in found.values())}"
     return found
 
 

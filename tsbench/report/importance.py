@@ -86,8 +86,8 @@ def attention_maps(
         figure.supylabel("rows of the token that attends", fontsize=10)
         caption = (
             "Attention maps, mean over windows, channels and heads: the darker, the more attention; each line of a map "
-            "sums to one. Encoder layers: tokens of the context among themselves; decoder layers: what the queries of "
-            "the horizon read of the context. Attention is where a layer looks, not what its forecast rests on."
+            "sums to one. Decoder layers: what the queries of the horizon read of the context; all others: tokens of "
+            "the context among themselves. Attention is where a layer looks, not what its forecast rests on."
         )
         description = printable(f"{results.task}. {caption}")
         name = f"{prefix}attention"
