@@ -179,10 +179,7 @@ BAD_WORDS = {
     "missing experiment": (["run", "none.toml"], ["none.toml: no such experiment file"]),
     "unknown experiment": (["run", "defalt"], ["'defalt'; did you mean 'default'?"]),
     "unknown target": (["plan", "eth1"], ["no experiment, dataset or file is called 'eth1'; did you mean 'etth1'"]),
-    "empty target": (
-        ["plan", ""],
-        ["no experiment, dataset or file is called ''", "allowed: ablation, auckland_pedestrians"],
-    ),
+    "empty target": (["plan", ""], ["no experiment, dataset or file is called ''", "allowed: ablation, auckland"]),
     "no horizon": (["run", "sales.csv"], ["sales.csv: how many rows ahead? add --horizon, such as --horizon 24"]),
     "unknown dataset": (["datasets", "check", "wether"], ["unknown dataset 'wether'; did you mean 'weather'?"]),
     "unknown dataset to show": (["datasets", "show", "eth1"], ["unknown dataset 'eth1'; did you mean 'etth1'"]),

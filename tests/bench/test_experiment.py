@@ -498,7 +498,7 @@ ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Panel):
     loaded, experiment = load_experiment(name)
 
-    panel = synthetic_panel(num_rows=6000)  # the longest horizon is of 720 rows
+    panel = synthetic_panel(num_rows=10_000)  # the longest horizon is of 720 rows
     plan, _ = make_plan(loaded, experiment, lambda dataset: replace(panel, name=dataset))
 
     assert plan.title
