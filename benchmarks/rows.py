@@ -1,0 +1,240 @@
+"""The rows of the table: what is measured against what."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from benchmarks.data import CONTEXT_LENGTH, FAMILIES, HORIZON, loader, prepared, run_of, windows
+from benchmarks.timing import Result, compare, seconds_of
+from tsbench.data.windows import WindowShape, shuffled_picks
+from tsbench.evaluation.accuracy import evaluate
+from tsbench.models.tcn import TCN
+from tsbench.training.forecaster import Forecaster
+
+Rows = Iterator[Result]
+
+
+def inputs() -> Rows:
+    """Batches of shuffled windows, nothing else: our gather against a Dataset of windows in a DataLoader."""
+    for batch_size, goal in ((32, 10.0), (256, 18.0), (1024, None)):
+        for num_workers in (0, 2):
+            count = max(20, 4096 // batch_size)
+
+            def gather(batch_size: int = batch_size, count: int = 10 * count) -> int:
+                for picks_B in shuffled_picks(len(windows("train")), batch_size, count, seed=0):
+                    windows("train").batch(picks_B)
+                return count * batch_size
+
+            def load(batch_size: int = batch_size, count: int = count, num_workers: int = num_workers) -> int:
+                batches = loader("train", batch_size, shuffle=True, num_workers=num_workers)
+                return sum(len(context_BLC) for context_BLC, _ in islice(batches, count))
+
+            yield compare(
+                "input",
+                f"batch {batch_size}",
+                seconds_of(gather),
+                seconds_of(load),
+                other_name=f"DataLoader, {num_workers} workers",
+                unit="window",
+                goal=goal if num_workers == 0 else None,
+            )
+
+
+def training() -> Rows:
+    """Seconds of a training step: `fit`, all but validation, against forward, backward and optimizer on one batch."""
+    for model in ("linear", *FAMILIES):
+        for batch_size in (32, 256):
+            step = bare_step(model, batch_size)
+            seconds = max(step(5), step(5))
+            num_steps = int(min(max(1.5 / seconds, 10), 1000))
+            yield compare(
+                "training",
+                f"{model}, batch {batch_size}",
+                lambda model=model, batch_size=batch_size, num_steps=num_steps: fit_step(model, batch_size, num_steps),
+                lambda step=step, num_steps=num_steps: step(num_steps),
+                other_name="the bare step",
+                unit="step",
+                goal=0.97 if seconds > 0.004 else 0.90,
+            )
+
+
+def fit_step(model: str, batch_size: int, num_steps: int) -> float:
+    recipe = {"batch_size": batch_size, "max_steps": num_steps, "validate_every": num_steps}
+    forecaster = prepared().forecaster(run_of(model, recipe=recipe))
+    forecaster.fit_windows(windows("train"), windows("validation").head(8), seed=0)
+    log = forecaster.training_log
+    return (log.curve[-1]["seconds"] - log.validate_seconds) / num_steps
+
+
+def bare_step(model: str, batch_size: int) -> Callable[[int], float]:
+    """Seconds of a step, over so many: the limit of what any loop around this forecaster can reach."""
+    forecaster = prepared().forecaster(run_of(model)).build(seed=0).train()
+    optimizer = torch.optim.AdamW(forecaster.parameters(), lr=1e-3, fused=True)
+    context_BLC, target_BHC = (part.contiguous() for part in windows("train").batch(torch.arange(batch_size)))
+
+    def steps(count: int) -> float:
+        start = time.perf_counter()
+        for _ in range(count):
+            optimizer.zero_grad()
+            F.mse_loss(forecaster(context_BLC), target_BHC).backward()
+            optimizer.step()
+        return (time.perf_counter() - start) / count
+
+    return steps
+
+
+def pruning() -> Rows:
+    """A training step of a TCN whose head reads the last place: the places it needs against all places."""
+    shape = WindowShape(CONTEXT_LENGTH, HORIZON, 1, 1, 24)
+    pruned = TCN(shape, segment_length=1, num_filters=32, readout="last")
+    plain = TCN(shape, segment_length=1, num_filters=32, readout="last")
+    for level, block in enumerate(plain.blocks):
+        block.reach *= 2**level
+        block.first.dilation = block.second.dilation = (2**level,)
+    plain.stride = 1
+    context_BLC = torch.randn(64, CONTEXT_LENGTH, 1)
+
+    def step(model: TCN) -> int:
+        model(context_BLC).square().mean().backward()
+        return 1
+
+    yield compare(
+        "pruned TCN",
+        "batch 64, single steps",
+        seconds_of(lambda: step(pruned)),
+        seconds_of(lambda: step(plain)),
+        other_name="all places",
+        unit="step",
+        goal=1.7,
+    )
+
+
+def evaluation() -> Rows:
+    """Errors of every test window: `evaluate` against a DataLoader, all forecasts collected, then their mean error."""
+    for model in ("linear", *FAMILIES):
+        forecaster = prepared().forecaster(run_of(model)).build(seed=0).eval()
+
+        def ours(forecaster: Forecaster = forecaster) -> int:
+            return evaluate(forecaster, windows("test"), prepared().scaler).num_windows
+
+        def collected(forecaster: Forecaster = forecaster) -> int:
+            with torch.inference_mode():
+                pairs = [(forecaster(context), target) for context, target in loader("test", 256)]
+            forecast_NHC, target_NHC = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+            F.mse_loss(forecast_NHC, target_NHC), F.l1_loss(forecast_NHC, target_NHC)
+            return len(target_NHC)
+
+        goal = {"linear": 1.8, "mlp": 1.8, "transformer": 1.0}.get(model, 1.2)
+        yield compare(
+            "evaluation",
+            model,
+            seconds_of(ours),
+            seconds_of(collected),
+            other_name="DataLoader and collect",
+            unit="window",
+            goal=goal,
+        )
+
+
+class Plain(pl.LightningModule):
+    """The same network and loss as a user would write them: one step per batch, everything automatic."""
+
+    def __init__(self, model: str, seed: int) -> None:
+        super().__init__()
+        self.forecaster = prepared().forecaster(run_of(model)).build(seed)
+
+    def training_step(self, batch: Any, _: int) -> torch.Tensor:
+        loss = F.mse_loss(self.forecaster(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, _: int) -> None:
+        self.log("val_loss", F.mse_loss(self.forecaster(batch[0]), batch[1]))
+
+    def predict_step(self, batch: Any, _: int) -> torch.Tensor:
+        return self.forecaster(batch[0])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+_MATRIX_STEPS, _MATRIX_SEEDS = 100, 5
+
+
+def matrix() -> Rows:
+    """All families with five seeds, from nothing to scores: `tsbench run` against plain Lightning."""
+    num_runs = len(FAMILIES) * _MATRIX_SEEDS
+
+    def ours() -> float:
+        start = time.perf_counter()
+        _command("run", "--models", ",".join(FAMILIES), "--seeds", ",".join(map(str, range(_MATRIX_SEEDS))))
+        return (time.perf_counter() - start) / num_runs
+
+    def one_process() -> float:
+        start = time.perf_counter()
+        _python(f"from benchmarks.rows import plain; plain([(m, s) for s in range(5) for m in {FAMILIES!r}])")
+        return (time.perf_counter() - start) / num_runs
+
+    def process_per_run() -> float:
+        start = time.perf_counter()
+        for model in FAMILIES:
+            _python(f"from benchmarks.rows import plain; plain([({model!r}, 0)])")
+        return (time.perf_counter() - start) / len(FAMILIES)
+
+    for name, other, goal in (("one process", one_process, 2.4), ("a process per run", process_per_run, 8.0)):
+        yield compare(
+            "matrix", "7 families x 5 seeds", ours, other, other_name=f"plain Lightning, {name}", unit="run", goal=goal
+        )
+
+
+def plain(runs: list[tuple[str, int]]) -> None:
+    """Train and predict these runs one after the other, as a script of a user's would."""
+    for model, seed in runs:
+        module = Plain(model, seed)
+        trainer = pl.Trainer(
+            max_steps=_MATRIX_STEPS,
+            val_check_interval=_MATRIX_STEPS,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            accelerator="cpu",
+        )
+        validation: DataLoader[Any] = loader("validation", 256)
+        trainer.fit(module, loader("train", 32, shuffle=True), validation)
+        trainer.predict(module, loader("test", 256))
+
+
+def _command(*arguments: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        small = ["--set", f"max_steps={_MATRIX_STEPS}", "--set", f"validate_every={_MATRIX_STEPS}"]
+        _python_module("tsbench", *arguments, *small, "--measure", "shared", "--output", folder)
+
+
+def _python(code: str) -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
+
+
+def _python_module(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, env=os.environ)
+
+
+SECTIONS = {
+    "input": inputs,
+    "training": training,
+    "pruning": pruning,
+    "evaluation": evaluation,
+    "matrix": matrix,
+}
