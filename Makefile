@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 # Byte-compile while installing: where PYTHONDONTWRITEBYTECODE is set, every later start would pay for it.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: run test test-slow check format clean
+.PHONY: run test test-slow bench check format clean
 
 run: .venv/installed
 	$(BIN)/tsbench run
@@ -19,6 +19,9 @@ test: .venv/installed-dev
 
 test-slow: .venv/installed-dev
 	$(BIN)/pytest -m slow
+
+bench: .venv/installed
+	$(BIN)/python -W ignore -m benchmarks
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
