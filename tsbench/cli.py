@@ -227,7 +227,8 @@ def plan(
 ) -> None:
     """Show what `tsbench run` would do: every configuration, what is done, and how long the rest will take.
 
-    The time comes from records of the same questions; where there is none, a few training steps are timed.
+    The time comes from records of the same questions; where there is none, a few training steps are timed, unless
+    there are too many configurations for that.
 
     Examples:
 
@@ -255,21 +256,23 @@ def plan(
     table = Table(title=escape(matrix.plan.title), title_justify="left", box=SIMPLE_HEAD)
     for header in ("configuration", "dataset", "context → horizon", "runs", "to do", "each"):
         table.add_column(header, no_wrap=header in ("runs", "to do", "each"))
-    for (label, dataset, rows_seen, rows_ahead), runs in _grouped(matrix).items():
-        todo = [planned for planned in runs if planned in missing]
+    todo = _grouped(missing)
+    for group, runs in _grouped(matrix.plan.runs).items():
+        label, dataset, rows_seen, rows_ahead = group
         seconds = estimate.seconds(runs[0].run)
         shown = in_words(seconds) if seconds is not None else "?"
-        task = f"{rows_seen} → {rows_ahead}"
-        table.add_row(escape(label), escape(dataset), task, str(len(runs)), str(len(todo)), shown)
+        counts = str(len(runs)), str(len(todo.get(group, ())))
+        table.add_row(escape(label), escape(dataset), f"{rows_seen} → {rows_ahead}", *counts, shown)
     console.print(table)
-    total = estimate.total(missing, num_workers) or 0.0
+    total = estimate.total(missing, num_workers)
     together = f" with {num_workers} workers" if min(num_workers, len(missing)) > 1 else ""
-    basis = (
-        f"{timed} configurations timed by a few steps, the others known from records" if timed else "known from records"
-    )
-    console.print(
-        f"{len(matrix.plan.runs)} runs planned, {len(missing)} to do, about {in_words(total)}{together} ({basis})"
-    )
+    if total is None:
+        about = "how long is not known before the first of them"
+    elif timed:
+        about = f"about {in_words(total)}{together} ({timed} configurations timed by a few steps)"
+    else:
+        about = f"about {in_words(total)}{together} (from records)"
+    console.print(f"{len(matrix.plan.runs)} runs planned, {len(missing)} to do, {about}")
 
 
 @app.command()
@@ -550,9 +553,9 @@ def _notes(matrix: Matrix) -> list[str]:
     return inferred + matrix.plan.notes
 
 
-def _grouped(matrix: Matrix) -> dict[tuple[str, str, int, int], list[Any]]:
-    groups: dict[tuple[str, str, int, int], list[Any]] = {}
-    for planned in matrix.plan.runs:
+def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[PlannedRun]]:
+    groups: dict[tuple[str, str, int, int], list[PlannedRun]] = {}
+    for planned in runs:
         groups.setdefault((planned.label, *planned.run.task), []).append(planned)
     return groups
 

@@ -111,10 +111,13 @@ def test_a_probe_times_each_unknown_question_once(plan_of: PlanOf, tiny_panel: P
     assert estimate.total(plan.runs) == 3 * (1 + 7 + 7)
 
 
-def test_a_probe_ends_after_so_many_questions(plan_of: PlanOf, tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("num_questions", "num_timed"), [(MOST_PROBES, MOST_PROBES), (MOST_PROBES + 1, 0)])
+def test_more_questions_than_can_be_timed_in_seconds_are_not_timed_at_all(
+    num_questions: int, num_timed: int, plan_of: PlanOf, tiny_panel: Panel, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(runner, "seconds_by_probe", lambda run, prepared: 1.0)
-    sizes = list(range(1, 2 * MOST_PROBES))
+    sizes = list(range(1, num_questions - 3 + 1))  # three opponents
 
     plan = plan_of(models={"gru": {"hidden_size": sizes}})
 
-    assert probe(Estimate(), plan.runs, {tiny_panel.name: tiny_panel}) == MOST_PROBES
+    assert probe(Estimate(), plan.runs, {tiny_panel.name: tiny_panel}) == num_timed

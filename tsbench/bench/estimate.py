@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,7 @@ from tsbench.bench.records import PlannedRun, Record, RecordStore, Run
 from tsbench.data.panel import Panel
 
 MOST_PROBES = 24
-"""Configurations that are timed at most: a plan should answer in seconds."""
+"""Where more configurations are unknown, none is timed: a plan should answer in seconds."""
 
 
 def _question(run: Run) -> str:
@@ -27,6 +28,14 @@ def _architecture(run: Run) -> str:
     return json.dumps(parts, sort_keys=True)
 
 
+@dataclass(frozen=True)
+class _Usual:
+    """Medians over what was timed; None before the first."""
+
+    seconds: float | None
+    seconds_per_operation: float | None
+
+
 class Estimate:
     """Seconds by question, learned from records as they come."""
 
@@ -36,6 +45,8 @@ class Estimate:
         """One run of each question with samples."""
         self._flops: dict[str, int] = {}
         """Of one window, by architecture."""
+        self._kept: _Usual | None = None
+        """What is usual, until something is learned."""
 
     @classmethod
     def from_folder(cls, folder: Path) -> Estimate:
@@ -52,9 +63,11 @@ class Estimate:
     def learn_seconds(self, run: Run, seconds: float) -> None:
         self._samples.setdefault(_question(run), []).append(seconds)
         self._runs.setdefault(_question(run), run)
+        self._kept = None
 
     def learn_flops(self, run: Run, flops_per_window: int) -> None:
         self._flops[_architecture(run)] = flops_per_window
+        self._kept = None
 
     def knows(self, run: Run) -> bool:
         return _question(run) in self._samples
@@ -69,12 +82,17 @@ class Estimate:
     def seconds(self, run: Run) -> float | None:
         """The median of what the same question took. Of a new one: what its operations would take at the usual speed;
         the median of all questions where they were not counted; None at the very start."""
-        return self._seconds(run, self._seconds_per_operation())
+        samples = self._samples.get(_question(run))
+        if samples:
+            return median(samples)
+        usual, operations = self._usual(), self._operations(run)
+        if usual.seconds_per_operation is None or operations is None:
+            return usual.seconds
+        return usual.seconds_per_operation * operations
 
     def total(self, runs: Iterable[PlannedRun], num_workers: int = 1) -> float | None:
         """Of these runs together, done by so many workers; None when nothing at all is known."""
-        speed = self._seconds_per_operation()
-        seconds = [self._seconds(planned.run, speed) for planned in runs]
+        seconds = [self.seconds(planned.run) for planned in runs]
         if None in seconds:
             return None
         known = [s or 0.0 for s in seconds]
@@ -82,23 +100,20 @@ class Estimate:
 
     def longest_first(self, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
         """By seconds; before the first record by operations. Equals stay as they are."""
-        speed = self._seconds_per_operation() or 1.0  # of no record: any unit will do
-        return sorted(runs, key=lambda planned: self._seconds(planned.run, speed) or 0.0, reverse=True)
+        nothing_timed = self._usual().seconds is None
 
-    def _seconds(self, run: Run, seconds_per_operation: float | None) -> float | None:
-        samples = self._samples.get(_question(run))
-        if samples is None and seconds_per_operation is not None:
-            operations = self._operations(run)
-            if operations is not None:
-                return seconds_per_operation * operations
-        samples = samples or [s for samples in self._samples.values() for s in samples]
-        return median(samples) if samples else None
+        def size(planned: PlannedRun) -> float:
+            return (self._operations(planned.run) if nothing_timed else self.seconds(planned.run)) or 0.0
 
-    def _seconds_per_operation(self) -> float | None:
-        """The median over questions; None where no question with operations was timed."""
-        pairs = [(median(self._samples[question]), self._operations(run)) for question, run in self._runs.items()]
-        speeds = [seconds / operations for seconds, operations in pairs if operations]
-        return median(speeds) if speeds else None
+        return sorted(runs, key=size, reverse=True)
+
+    def _usual(self) -> _Usual:
+        if self._kept is None:
+            pairs = [(median(self._samples[question]), self._operations(run)) for question, run in self._runs.items()]
+            speeds = [seconds / operations for seconds, operations in pairs if operations]
+            every = [s for samples in self._samples.values() for s in samples]
+            self._kept = _Usual(median(every) if every else None, median(speeds) if speeds else None)
+        return self._kept
 
     def _operations(self, run: Run) -> int | None:
         """A number that grows with those of the training: forward passes over all windows that it sees at most."""
@@ -111,8 +126,12 @@ def probe(
 ) -> int:
     """Time a few steps of each configuration that the estimate does not know, on this machine's default device.
 
-    one_thread: as a worker would do them. Returns the number of configurations that were timed.
+    one_thread: as a worker would do them. Returns the number of configurations that were timed: none where they are
+    more than `MOST_PROBES`.
     """
+    unknown = list({_question(p.run): p.run for p in runs if not estimate.knows(p.run)}.values())
+    if not 0 < len(unknown) <= MOST_PROBES:
+        return 0
     import torch
 
     from tsbench.bench.runner import Prepared, seconds_by_probe
@@ -120,17 +139,11 @@ def probe(
 
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1 if one_thread else num_threads)
-    timed = 0
     prepared: Prepared | None = None
-    for planned in runs:
-        if timed == MOST_PROBES:
-            break
-        if estimate.knows(planned.run):
-            continue
-        panel = panels[planned.run.dataset]
+    for run in unknown:
+        panel = panels[run.dataset]
         if prepared is None or prepared.panel is not panel:
             prepared = Prepared.on(panel, resolve_device("auto"))
-        estimate.learn_seconds(planned.run, seconds_by_probe(planned.run, prepared))
-        timed += 1
+        estimate.learn_seconds(run, seconds_by_probe(run, prepared))
     torch.set_num_threads(num_threads)
-    return timed
+    return len(unknown)

@@ -17,11 +17,11 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from tsbench.errors import ConfigError, from_validation, unknown
 from tsbench.models import choices
@@ -94,14 +94,18 @@ class ModelSpec:
 
     def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
-        fields: dict[str, Any] = {name: (argument.type, argument.default) for name, argument in self.arguments.items()}
-        checker = create_model(self.class_name, __config__=_STRICT, **fields)
         try:
-            return checker.model_validate(dict(settings)).model_dump()
+            return self._checker.model_validate(dict(settings)).model_dump()
         except ValidationError as error:
             raise from_validation(error, where, self.arguments) from error
         except ConfigError as error:  # of a layer
             raise ConfigError(f"{where}: {error}") from error
+
+    @cached_property
+    def _checker(self) -> type[BaseModel]:
+        """Made once: it takes longer than all that it checks."""
+        fields: dict[str, Any] = {name: (argument.type, argument.default) for name, argument in self.arguments.items()}
+        return create_model(self.class_name, __config__=_STRICT, **fields)
 
     def build(self, shape: WindowShape, arguments: Mapping[str, Any]) -> nn.Module:
         """The model itself, initialised from torch's current random state."""
