@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,6 +19,9 @@ from torch.utils.data import DataLoader
 
 from benchmarks.data import CONTEXT_LENGTH, FAMILIES, HORIZON, loader, prepared, run_of, windows
 from benchmarks.timing import Result, compare, seconds_of
+from tsbench.api import plan_experiment
+from tsbench.bench.records import Record, RecordStore
+from tsbench.bench.runner import execute
 from tsbench.data.windows import WindowShape, shuffled_picks
 from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.tcn import TCN
@@ -178,7 +183,17 @@ def matrix() -> Rows:
 
     def ours() -> float:
         start = time.perf_counter()
-        _command("run", "--models", ",".join(FAMILIES), "--seeds", ",".join(map(str, range(_MATRIX_SEEDS))))
+        short = [
+            "--set",
+            f"max_steps={_MATRIX_STEPS}",
+            "--set",
+            f"validate_every={_MATRIX_STEPS}",
+            "--measure",
+            "shared",
+        ]
+        seeds = ",".join(map(str, range(_MATRIX_SEEDS)))
+        with tempfile.TemporaryDirectory() as folder:
+            _command("run", "--models", ",".join(FAMILIES), "--seeds", seeds, *short, "--output", folder)
         return (time.perf_counter() - start) / num_runs
 
     def one_process() -> float:
@@ -198,6 +213,73 @@ def matrix() -> Rows:
         )
 
 
+_MANY = {
+    "models": {
+        "mlp": {"hidden_size": list(range(8, 88, 8)), "dropout": [0.0, 0.1, 0.2, 0.3, 0.4]},
+        "gru": {"hidden_size": list(range(8, 88, 8)), "dropout": [0.0, 0.1, 0.2, 0.3, 0.4]},
+    },
+    "recipe": {"learning_rate": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2], "weight_decay": [0.0, 0.1]},
+}
+
+
+def commands() -> Rows:
+    """Seconds of whole commands, start included, against a limit; ten thousand runs, ten thousand records."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        experiment = folder / "many.toml"
+        experiment.write_text(
+            _toml(datasets=["auckland_pedestrians"], horizons=[HORIZON], seeds=list(range(10)), **_MANY)
+        )
+        keep_many_records(str(experiment), folder / "out")
+        for label, limit, arguments in (
+            ("tsbench --help", 0.3, ["--help"]),
+            ("tsbench plan, 10,000 runs", 2.0, ["plan", str(experiment), "--output", str(folder / "none")]),
+            ("tsbench report, 10,000 records", 10.0, ["report", str(folder / "out")]),
+        ):
+            yield compare(
+                "commands",
+                label,
+                seconds_of(lambda arguments=arguments: _command(*arguments)),
+                lambda limit=limit: limit,
+                other_name=f"{limit:g} s",
+                unit="command",
+                goal=1.0,
+            )
+
+
+def _toml(models: dict[str, dict[str, list[float]]], recipe: dict[str, list[float]], **axes: Any) -> str:
+    tables = {f"models.{name}": keywords for name, keywords in models.items()} | {"recipe": recipe}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in axes.items()]
+    for table, values in tables.items():
+        lines += [f"[{table}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines)
+
+
+def keep_many_records(experiment: str, folder: Path) -> None:
+    """One real record of each model for all runs of a plan, with the errors spread a little."""
+    matrix = plan_experiment(experiment, output=folder)
+    matrix.plan.save(folder)
+    real: dict[str, Record] = {}
+    generator = torch.Generator().manual_seed(0)
+    for planned in matrix.plan.runs:
+        model = planned.run.model
+        if model not in real:
+            real[model], _ = execute(run_of(model, recipe={"max_steps": 20, "validate_every": 10}), prepared())
+        metrics = real[model].metrics
+        assert metrics is not None
+        error = metrics.mse_scaled * (1 + 0.1 * float(torch.rand((), generator=generator)))
+        record = real[model].model_copy(
+            update={
+                "run": planned.run,
+                "key": planned.run.key(),
+                "metrics": metrics.model_copy(update={"mse_scaled": error}),
+            }
+        )
+        path = RecordStore(folder).path(record.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(record.model_dump_json(indent=1))
+
+
 def plain(runs: list[tuple[str, int]]) -> None:
     """Train and predict these runs one after the other, as a script of a user's would."""
     for model, seed in runs:
@@ -215,20 +297,13 @@ def plain(runs: list[tuple[str, int]]) -> None:
         trainer.predict(module, loader("test", 256))
 
 
-def _command(*arguments: str) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        small = ["--set", f"max_steps={_MATRIX_STEPS}", "--set", f"validate_every={_MATRIX_STEPS}"]
-        _python_module("tsbench", *arguments, *small, "--measure", "shared", "--output", folder)
+def _command(*arguments: str) -> int:
+    subprocess.run([sys.executable, "-m", "tsbench", *arguments], check=True, capture_output=True)
+    return 1
 
 
 def _python(code: str) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)
-
-
-def _python_module(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", *arguments], check=True, capture_output=True, env=os.environ)
 
 
 SECTIONS = {
@@ -237,4 +312,5 @@ SECTIONS = {
     "pruning": pruning,
     "evaluation": evaluation,
     "matrix": matrix,
+    "commands": commands,
 }
