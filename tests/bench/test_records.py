@@ -151,6 +151,20 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path):
     assert np.array_equal(kept["forecast"], arrays["forecast"])
 
 
+def test_losses_are_read_where_a_record_kept_them(tmp_path: Path):
+    store = RecordStore(tmp_path)
+    assert store.losses(RUN.key()) is None
+
+    store.write(record_of(), {"forecast": np.zeros(3)})
+    assert store.losses(RUN.key()) is None
+
+    losses = np.array([0.5, 0.25], dtype=np.float32)
+    store.write(record_of(), {"squared_loss": losses, "absolute_loss": losses, "origins_per_loss": np.array(3)})
+    kept = store.losses(RUN.key())
+    assert kept is not None
+    assert (kept.loss_M.tolist(), kept.origins_per_loss, kept.shape) == ([0.5, 0.25], 3, (2, 3))
+
+
 def test_gradients_are_read_as_they_were_written_even_beyond_the_finite_numbers(tmp_path: Path):
     look = GradientPoint(step=2, by_layer={"embed.0": 1e-30}, by_row=[0.0, 5e-324, math.inf])
 

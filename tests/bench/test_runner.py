@@ -66,6 +66,15 @@ def test_a_record_says_what_was_taken_from_a_pretrained_forecaster(
 # A matrix in which all is well
 
 
+def test_the_losses_beside_a_record_have_its_error_as_their_mean(smoke: dict[str, Record], smoke_folder: Path):
+    for record in smoke.values():
+        losses = RecordStore(smoke_folder).losses(record.key)
+
+        assert losses is not None
+        assert losses.shape == (157, 1)
+        assert losses.loss_M.mean() == pytest.approx(record.metrics.mse_scaled, rel=1e-5)
+
+
 def test_every_model_has_a_record_of_success(smoke: dict[str, Record]):
     assert set(smoke) == set(model_specs())
     assert {(record.status, record.reason) for record in smoke.values()} == {("ok", "")}

@@ -14,7 +14,7 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.splits import SplitByCounts
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
-from tsbench.evaluation.accuracy import ErrorTotals, evaluate, points_digest, sample_forecasts
+from tsbench.evaluation.accuracy import ErrorTotals, evaluate, kept_losses, points_digest, sample_forecasts
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
@@ -52,6 +52,18 @@ def test_the_totals_are_sums_over_every_window_of_the_test_part(small_panel: Pan
     np.testing.assert_allclose(totals.symmetric_HC, symmetric_HC, rtol=1e-3)
 
 
+def test_a_window_has_the_mean_of_its_errors_over_steps_and_channels(small_panel: Panel):
+    scaler, first = Scaler.fit(small_panel.train), small_panel.test.bounds[0, 0]
+    totals = score(small_panel, "naive")
+
+    values_TC = (small_panel.values - scaler.mean) / scaler.std
+    for window in (0, 40, 74):
+        row = first + window
+        errors = values_TC[row : row + 6] - values_TC[row - 1]
+        np.testing.assert_allclose(totals.squared_N[window], (errors**2).mean(), rtol=1e-4)
+        np.testing.assert_allclose(totals.absolute_N[window], np.abs(errors).mean(), rtol=1e-4)
+
+
 def test_zero_against_zero_is_no_symmetric_error():
     stamps = pd.date_range("2024-01-01", periods=60, freq="h").to_numpy(dtype="datetime64[ns]")
     values = np.zeros((60, 1), dtype=np.float32)
@@ -74,6 +86,8 @@ def test_a_score_does_not_change_with_the_batch_size(model: str, small_panel: Pa
         assert dealt.num_windows == whole.num_windows
         for name in ("squared_HC", "absolute_HC", "symmetric_HC"):
             np.testing.assert_allclose(getattr(dealt, name).sum(), getattr(whole, name).sum(), rtol=1e-6)
+        for name in ("squared_N", "absolute_N"):
+            np.testing.assert_allclose(getattr(dealt, name), getattr(whole, name), rtol=1e-5)
 
 
 def test_a_forecast_that_is_no_number_is_told_as_diverged(small_panel: Panel):
@@ -83,6 +97,58 @@ def test_a_forecast_that_is_no_number_is_told_as_diverged(small_panel: Panel):
 
     with pytest.raises(Diverged, match="forecasts of the test part left the finite numbers"):
         evaluate(forecaster, windows_of(small_panel), Scaler.fit(small_panel.train))
+
+
+# What is kept of it
+
+
+def test_the_losses_that_are_kept_are_those_of_the_windows_in_the_order_of_time(small_panel: Panel):
+    totals = score(small_panel, "naive")
+
+    kept = kept_losses(totals, small_panel.test, 24, 6)
+
+    np.testing.assert_allclose(kept["squared_loss"], totals.squared_N, rtol=1e-6)
+    np.testing.assert_allclose(kept["absolute_loss"], totals.absolute_N, rtol=1e-6)
+    assert kept["origins_per_loss"] == 1
+    assert kept["squared_loss"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("limit", "together", "count"), [(75, 1, 75), (40, 2, 38), (10, 8, 10), (1, 75, 1)])
+def test_neighbours_are_joined_until_the_limit_holds_and_the_mean_stays(
+    limit: int, together: int, count: int, small_panel: Panel
+):
+    totals = score(small_panel, "naive")
+
+    kept = kept_losses(totals, small_panel.test, 24, 6, limit)
+
+    assert kept["origins_per_loss"] == together
+    assert len(kept["squared_loss"]) == count
+    assert kept["squared_loss"].mean() == pytest.approx(totals.squared_N.mean(), rel=1e-6)
+    assert kept["squared_loss"][0] == pytest.approx(totals.squared_N[:together].sum() * count / 75, rel=1e-6)
+
+
+def test_items_that_share_an_origin_share_a_loss():
+    stamps = pd.date_range("2024-01-01", periods=60, freq="h").to_numpy(dtype="datetime64[ns]")
+    values = np.random.default_rng(0).normal(size=(120, 1)).astype(np.float32)
+    panel = Panel(
+        "shops",
+        values,
+        np.tile(stamps, 2),
+        ("sales",),
+        "h",
+        1,
+        SplitByCounts(train=40, validation=10, test=10),
+        items=("a", "b"),
+        offsets=np.array([0, 60, 120]),
+    )
+    windows = Windows.of(panel.test, torch.from_numpy(panel.values), 4, 2)
+    scaler = Scaler(mean=np.zeros(1), std=np.ones(1))
+    totals = evaluate(Forecaster("naive", context_length=4, horizon=2).build(0), windows, scaler)
+
+    kept = kept_losses(totals, panel.test, 4, 2)
+
+    assert totals.num_windows == 18
+    np.testing.assert_allclose(kept["squared_loss"], totals.squared_N.reshape(2, 9).mean(0), rtol=1e-6)
 
 
 # What is scored

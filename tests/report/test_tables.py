@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, stdev
+from statistics import stdev
 
+import numpy as np
 import pytest
 from made_up import REALISTIC, Write
 
-from tsbench.bench.records import Record, load_records
+from tsbench.bench.records import Record, RecordStore, load_records
 from tsbench.errors import ConfigError
 from tsbench.report.page import cost_notes
-from tsbench.report.tables import across_tasks, leaderboard, read_results
+from tsbench.report.tables import comparisons, leaderboard, read_results
 
 
 def test_a_row_holds_the_mean_and_the_spread_over_the_seeds_that_finished(write: Write) -> None:
@@ -128,8 +129,44 @@ def test_the_notes_say_which_figures_were_read_beside_other_workers(write: Write
     assert quiet[:-1] == mixed[:-1] == alone
 
 
-def test_over_tasks_ranks_are_averaged_and_errors_taken_relative_to_seasonal_naive(write: Write) -> None:
-    folder = write({"seasonal_naive": [0.5], "gru": [0.4]}, datasets=["a", "b"])
-    row = across_tasks(read_results(folder)).iloc[0]
-    assert (row["label"], row["mean_rank"], row["wins"]) == ("gru", 1.0, 2)
-    assert row["relative_error"] == pytest.approx(math.exp(fmean([math.log(0.8)] * 2)))
+# Paired comparisons
+
+
+def test_every_forecaster_is_compared_with_the_best_and_with_seasonal_naive(write: Write) -> None:
+    folder = write({"gru": [0.30, 0.31, 0.32], "linear": [0.62] * 3, "seasonal_naive": [0.5] * 3})
+    frame = comparisons(read_results(folder))
+    pairs = list(zip(frame["label"], frame["reference_label"], strict=True))
+    assert pairs == [
+        ("seasonal_naive", "gru"),
+        ("linear", "gru"),
+        ("gru", "seasonal_naive"),
+        ("linear", "seasonal_naive"),
+    ]
+    row = frame.iloc[2]
+    assert row["difference"] == pytest.approx(-0.19)
+    assert row["relative"] == pytest.approx(-0.38)
+    assert row["lower"] < row["difference"] < row["upper"] < 0
+    assert row["p_uncorrected"] < row["p_value"] < 0.05
+    assert not row["same"]
+
+
+def test_the_losses_of_windows_decide_where_seeds_alone_could_not(write: Write) -> None:
+    """Two models that seeds tell apart, though on windows they are as different as windows make them."""
+    seeds = {"gru": [0.400, 0.4001, 0.4002], "lstm": [0.404, 0.4041, 0.4042]}
+    assert read_results(write(seeds, losses=False)).tasks[0].peers == []
+    assert [entry.label for entry in read_results(write(seeds)).tasks[0].peers] == ["lstm"]
+
+
+def test_models_with_failed_runs_are_not_compared(write: Write) -> None:
+    task = read_results(write({"gru": [0.3, 0.3, "failed: x"], "tcn": [0.3, 0.31, 0.3]})).tasks[0]
+    assert [entry.label for entry in task.compared] == ["tcn"]
+    assert task.same_as_best(task.ranked[1]) is False
+
+
+def test_losses_of_another_shape_are_left_out(write: Write) -> None:
+    folder = write({"gru": [0.30, 0.31], "lstm": [0.30, 0.31]})
+    key = read_results(folder).tasks[0].entries[1].records[0].key
+    path = RecordStore(folder).path(key).with_suffix(".npz")
+    arrays = dict(np.load(path)) | {"squared_loss": np.ones(5, dtype=np.float32)}
+    np.savez(path, **arrays)
+    assert read_results(folder).tasks[0].comparison.degrees == 0

@@ -28,7 +28,7 @@ def test_it_marks_the_best_and_what_cannot_be_told_from_it(write: Write) -> None
     text = printed(write(REALISTIC))
     assert "gru *" in text
     assert "lstm =" in text
-    assert "mlp =" not in text
+    assert "profile =" not in text
     assert "1 diverged" in text
 
 

@@ -3,7 +3,7 @@
 One JSON file per run is the truth. It is written to a temporary name, flushed and renamed, so a kill at any
 moment leaves either the whole record or none; several processes can write side by side, and merging two folders is
 copying files.
-Forecasts of a few windows lie beside it in an `.npz` of the same name, written first.
+Forecasts of a few windows, and the losses of all, lie beside it in an `.npz` of the same name, written first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -229,6 +229,20 @@ class Record(_Value):
     """Where the recipe asks for `gradient_norms`."""
 
 
+class KeptLosses(NamedTuple):
+    """The loss of each origin of the test part, in the order of time (`tsbench.evaluation.accuracy.kept_losses`)."""
+
+    loss_M: np.ndarray
+    """Squared error on scaled values, mean over steps, channels and items."""
+    origins_per_loss: int
+    """Consecutive origins that one value is the mean of."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Equal for runs of one task."""
+        return len(self.loss_M), self.origins_per_loss
+
+
 class RecordStore:
     """The records below one folder, `records/<two digits>/<key>.json`."""
 
@@ -273,7 +287,7 @@ class RecordStore:
         return map(self.read, self.keys())
 
     def arrays(self, key: str) -> dict[str, np.ndarray]:
-        """The forecasts kept beside a record: context, target, forecast `[W, L or H, C]` in original units."""
+        """What is kept beside a record: context, target, forecast `[W, L or H, C]` in original units, and losses."""
         import numpy as np
 
         path = self.path(key).with_suffix(".npz")
@@ -281,6 +295,18 @@ class RecordStore:
             return {}
         with np.load(path) as file:
             return {name: file[name] for name in file.files}
+
+    def losses(self, key: str) -> KeptLosses | None:
+        """What paired tests rest on; None where the record was made by a version that did not keep it."""
+        import numpy as np
+
+        path = self.path(key).with_suffix(".npz")
+        if not path.is_file():
+            return None
+        with np.load(path) as file:
+            if "squared_loss" not in file.files:
+                return None
+            return KeptLosses(file["squared_loss"].astype(np.float64), int(file["origins_per_loss"]))
 
 
 def forecaster_path(folder: Path, key: str) -> Path:

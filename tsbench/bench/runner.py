@@ -39,7 +39,13 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.splits import PARTS
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged, TsbenchError
-from tsbench.evaluation.accuracy import EVALUATION_BATCH_SIZE, evaluate, points_digest, sample_forecasts
+from tsbench.evaluation.accuracy import (
+    EVALUATION_BATCH_SIZE,
+    evaluate,
+    kept_losses,
+    points_digest,
+    sample_forecasts,
+)
 from tsbench.evaluation.metrics import metrics
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
@@ -117,7 +123,7 @@ class Prepared:
 def execute(
     run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None = None, keep: Path | None = None
 ) -> tuple[Record, dict[str, np.ndarray]]:
-    """One run, from weights to record, and the forecasts that are kept beside it. A failure is a record, too.
+    """One run, from weights to record, and what is kept beside it. A failure is a record, too.
 
     keep: the file for the trained forecaster, if it is wanted.
     """
@@ -186,7 +192,8 @@ def _answer(
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
     }
-    return answer, sample_forecasts(forecaster, panel.test, windows["test"], scaler), forecaster
+    arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
+    return answer, arrays | kept_losses(totals, panel.test, run.context_length, run.horizon), forecaster
 
 
 def _cost(

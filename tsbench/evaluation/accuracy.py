@@ -16,11 +16,13 @@ from tsbench.errors import Diverged
 from tsbench.training.forecaster import Forecaster
 
 EVALUATION_BATCH_SIZE = 256
+MAX_KEPT_LOSSES = 2048
+"""Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorTotals:
-    """Sums in float64 over all windows of a part, `[H, C]`: never means of batch means."""
+    """Sums in float64 over all windows of a part, `[H, C]`: never means of batch means. And means by window, `[N]`."""
 
     squared_HC: np.ndarray
     """Of squared errors on the scaled values."""
@@ -28,7 +30,14 @@ class ErrorTotals:
     """Of absolute errors on the scaled values."""
     symmetric_HC: np.ndarray
     """Of 200 |y - f| / (|y| + |f|) in original units, 0 where both are zero: sMAPE's terms, in percent."""
-    num_windows: int
+    squared_N: np.ndarray
+    """Mean squared error of each window on the scaled values, over steps and channels; windows in their order."""
+    absolute_N: np.ndarray
+    """Mean absolute error of the same."""
+
+    @property
+    def num_windows(self) -> int:
+        return len(self.squared_N)
 
 
 def evaluate(
@@ -40,22 +49,45 @@ def evaluate(
     """
     device = windows.starts_N.device
     sums_KHC = torch.zeros(3, windows.horizon, windows.channels, dtype=torch.float64, device=device)
+    by_window: list[Tensor] = []
     mean_C, std_C = (torch.from_numpy(part).to(device) for part in (scaler.mean, scaler.std))
     for context_BLC, target_BHC in windows.in_order(batch_size):
         forecast_BHC, target_BHC = forecaster.infer(context_BLC).double(), target_BHC.double()
         error_BHC = target_BHC - forecast_BHC
-        sums_KHC[0] += error_BHC.square().sum(0)
-        sums_KHC[1] += error_BHC.abs().sum(0)
+        squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
+        sums_KHC[0] += squared_BHC.sum(0)
+        sums_KHC[1] += absolute_BHC.sum(0)
+        by_window.append(torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))]))
         sums_KHC[2] += _symmetric(target_BHC * std_C + mean_C, forecast_BHC * std_C + mean_C).sum(0)
     if not sums_KHC.isfinite().all():
         raise Diverged("forecasts of the test part left the finite numbers; try a smaller learning_rate")
     squared_HC, absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
-    return ErrorTotals(squared_HC, absolute_HC, symmetric_HC, len(windows))
+    squared_N, absolute_N = torch.cat(by_window, dim=1).cpu().numpy()
+    return ErrorTotals(squared_HC, absolute_HC, symmetric_HC, squared_N, absolute_N)
 
 
 def _symmetric(target: Tensor, forecast: Tensor) -> Tensor:
     size = target.abs() + forecast.abs()
     return torch.where(size > 0, 200 * (target - forecast).abs() / size, 0.0)
+
+
+def kept_losses(
+    totals: ErrorTotals, test: Part, context_length: int, horizon: int, limit: int = MAX_KEPT_LOSSES
+) -> dict[str, np.ndarray]:
+    """The losses that paired tests rest on, in the order of time, float32 `[M]` with M at most `limit`.
+
+    One value is one origin, the time at which a forecast starts. Items that share an origin are joined, because they
+    share its weather; then as many neighbours as the limit asks for, `origins_per_loss`. Each value is a sum over what
+    was joined, divided by the mean size of such a group: the mean of the values is the error over all windows.
+    """
+    rows = test.starts(context_length, horizon) + context_length
+    origins, which_N = np.unique(test.panel.timestamps[rows], return_inverse=True)
+    together = -(-len(origins) // limit)
+    group_N = which_N // together
+    size = totals.num_windows / (group_N.max() + 1)
+    kept = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
+    losses = {name: (np.bincount(group_N, loss_N) / size).astype(np.float32) for name, loss_N in kept.items()}
+    return losses | {"origins_per_loss": np.array(together)}
 
 
 def sample_forecasts(

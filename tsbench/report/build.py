@@ -1,4 +1,4 @@
-"""The report as files: a page that opens offline, the same in Markdown, and the leaderboard for other programs."""
+"""The report as files: a page that opens offline, the same in Markdown, and the tables for other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
@@ -25,8 +25,11 @@ from tsbench.report.gradients import gradient_norms
 from tsbench.report.importance import attention_maps, importance_by_lag
 from tsbench.report.peaks import explained_entries
 from tsbench.report.svg import standalone
-from tsbench.report.tables import RANKING_RULE, Results, TaskResults, leaderboard, read_results
+from tsbench.report.tables import RANKING_RULE, Results, TaskResults, comparisons, leaderboard, read_results
 from tsbench.report.verdict import overall_verdict, task_verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SETTINGS: dict[str, Any] = {
@@ -39,7 +42,7 @@ _SECTIONS = ("Accuracy against throughput", "Error by step ahead", "Forecasts ag
 
 
 def build(folder: str | Path) -> Path:
-    """Write `report.html`, `report.md` with `figures/`, and `leaderboard.csv` into a folder of results.
+    """Write `report.html`, `report.md` with `figures/`, and the tables as CSV files into a folder of results.
 
     Returns the page's path. The same records give the same bytes. Raises ConfigError where the folder holds no plan, or
     records that must not stand in one table.
@@ -47,10 +50,12 @@ def build(folder: str | Path) -> Path:
     folder = Path(folder)
     results = read_results(folder)
     pictures = _pictures(results)
-    context = _context(results, pictures)
+    paired = comparisons(results)
+    context = _context(results, pictures, paired)
     for picture in (picture for section in pictures.values() for _, picture in section if picture):
         _write(folder / "figures" / f"{picture.name}.svg", standalone(picture.svg))
     _write(folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
+    _write(folder / "comparisons.csv", paired.to_csv(index=False))
     _write(folder / "report.md", _markdown_environment().get_template("report.md.j2").render(context))
     path = folder / "report.html"
     _write(path, _html_environment().get_template("report.html.j2").render(context))
@@ -91,7 +96,9 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
     return sections
 
 
-def _context(results: Results, pictures: dict[str, list[tuple[str, Picture | None]]]) -> dict[str, Any]:
+def _context(
+    results: Results, pictures: dict[str, list[tuple[str, Picture | None]]], paired: pd.DataFrame
+) -> dict[str, Any]:
     """All that the templates name."""
     return {
         "plan": results.plan,
@@ -100,9 +107,10 @@ def _context(results: Results, pictures: dict[str, list[tuple[str, Picture | Non
         "num_missing": results.num_missing,
         "overall": overall_verdict(results),
         "across": page.across_rows(results) if len(results.tasks) > 1 else [],
-        "tasks": [_task_context(results, task) for task in results.tasks],
+        "tasks": [_task_context(results, task, paired) for task in results.tasks],
         "columns": page.COLUMNS,
         "ranking_rule": RANKING_RULE,
+        "paired_note": page.PAIRED_NOTE,
         "sections": pictures,
         "failures": page.failures(results),
         "missing": page.missing(results),
@@ -116,12 +124,13 @@ def _context(results: Results, pictures: dict[str, list[tuple[str, Picture | Non
     }
 
 
-def _task_context(results: Results, task: TaskResults) -> dict[str, Any]:
+def _task_context(results: Results, task: TaskResults, paired: pd.DataFrame) -> dict[str, Any]:
     phase_names, phase_rows = page.phases(task)
     return {
         "name": str(task.task),
         "verdict": task_verdict(task),
         "rows": page.leaderboard_rows(results, task),
+        "paired": page.paired_rows(paired, task),
         "notes": page.metric_notes(task),
         "scoring": page.scoring(task),
         "phase_names": phase_names,

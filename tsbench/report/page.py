@@ -8,11 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tsbench.bench.records import DataFacts, Pretrained, Record, written
-from tsbench.report.tables import Entry, Results, Task, TaskResults, across_tasks, leaderboard
-from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, whole
+from tsbench.report.across import across_tasks
+from tsbench.report.comparison import CONFIDENCE
+from tsbench.report.tables import Entry, Results, Task, TaskResults, leaderboard
+from tsbench.report.wording import BLANK, compact, counted, decimals_for, fixed, listed, percent, whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Writer = Callable[[Sequence[float]], list[str]]
 
@@ -172,13 +177,80 @@ def across_rows(results: Results) -> list[dict[str, str]]:
     return [
         {
             "label": row["label"],
-            "mean_rank": f"{row['mean_rank']:.1f}",
+            "mean_rank": f"{row['mean_rank']:.1f}{_interval(row, 'mean_rank', '.1f')}",
+            "win_rate": BLANK
+            if math.isnan(row["win_rate"])
+            else f"{row['win_rate']:.2f}{_interval(row, 'win_rate', '.2f')}",
             "wins": str(row["wins"]),
             "num_tasks": f"{row['num_tasks']} of {len(results.tasks)}",
-            "relative_error": fixed(row["relative_error"], 3),
+            "relative_error": f"{fixed(row['relative_error'], 3)}{_interval(row, 'relative_error', '.3f')}",
         }
         for row in across_tasks(results).to_dict("records")
     ]
+
+
+def _interval(row: dict[Hashable, Any], name: str, digits: str) -> str:
+    lower, upper = row[f"{name}_lower"], row[f"{name}_upper"]
+    return "" if math.isnan(lower) else f" ({lower:{digits}} to {upper:{digits}})"
+
+
+PAIRED_NOTE = (
+    "Differences are of the test MSE on scaled values, below zero where the model is better than the one that it is "
+    "compared with. Their noise has three parts: the seeds of the one, the seeds of the other, and the test windows, "
+    "which both share and which overlap. p (Holm) counts all three and is corrected for all pairs of the task; the "
+    "intervals count all three too, by block bootstrap, and are not corrected. p (windows only): Diebold-Mariano test "
+    "with the correction of Harvey, Leybourne and Newbold, of the trained forecasters as they are; too sure of itself "
+    "where the test part is short against the horizon. Confidence set: the models that are left when the clearly worse "
+    f"ones have gone (Hansen, Lunde and Nason); it holds the best one with {CONFIDENCE:.0%}."
+)
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One forecaster against another of its task."""
+
+    label: str
+    reference: str
+    distance: str
+    interval: str
+    p_value: str
+    by_the_book: str
+    conclusion: str
+    in_set: str
+
+
+def paired_rows(frame: pd.DataFrame, task: TaskResults) -> list[Paired]:
+    """Of the frame of `comparisons`, the rows of one task."""
+    if frame.empty:
+        return []
+    wanted = (frame["dataset"] == task.task.dataset) & (frame["context_length"] == task.task.context_length)
+    rows = frame[wanted & (frame["horizon"] == task.task.horizon)].to_dict("records")
+    return [_paired(row) for row in rows if row["reference"] == "best" or row["reference_label"] != _best_of(task)]
+
+
+def _best_of(task: TaskResults) -> str:
+    return task.best.label if task.best else ""
+
+
+def _paired(row: dict[Hashable, Any]) -> Paired:
+    against = row["difference"] / row["relative"] if row["relative"] else math.nan
+    bounds = [percent(row[name] / against) for name in ("lower", "upper")]
+    word = "better" if row["difference"] < 0 else "worse"
+    member = BLANK if math.isnan(row["confidence_p"]) else "yes" if row["confidence_p"] >= 1 - CONFIDENCE else "no"
+    return Paired(
+        row["label"],
+        row["reference_label"],
+        percent(row["relative"]),
+        BLANK if BLANK in bounds else f"{bounds[0]} to {bounds[1]}",
+        _probability(row["p_value"]),
+        _probability(row["p_diebold_mariano"]),
+        {True: "cannot be told apart", False: word, None: "not known"}[row["same"]],
+        member,
+    )
+
+
+def _probability(p_value: float) -> str:
+    return BLANK if math.isnan(p_value) else "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def failures(results: Results) -> list[Failure]:

@@ -15,9 +15,11 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tsbench.bench.records import PROTOCOL_VERSION, Plan, Record, RecordStore, Run
+import numpy as np
+
+from tsbench.bench.records import PROTOCOL_VERSION, KeptLosses, Plan, Record, RecordStore, Run
 from tsbench.errors import ConfigError
-from tsbench.report.statistics import SIGNIFICANCE, geometric_mean, welch_p_value
+from tsbench.report.comparison import Comparison, Sample
 from tsbench.report.wording import counted
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ class Entry:
         values = [clock.get("train", 0.0) + clock.get("validate", 0.0) for clock in clocks]
         return median(values) if values else None
 
-    @property
+    @cached_property
     def standing(self) -> tuple[int, float]:
         """The ranking rule as a key: smaller is better."""
         if not self.errors:
@@ -143,8 +145,10 @@ class TaskResults:
 
     task: Task
     entries: tuple[Entry, ...]
+    store: RecordStore
+    """Where the losses by window lie; they are read when something is compared."""
 
-    @property
+    @cached_property
     def ranked(self) -> list[Entry]:
         """The entries with a result, best first."""
         return [entry for entry in self.entries if entry.errors]
@@ -176,20 +180,44 @@ class TaskResults:
             return "Skill is blank: seasonal_naive has no result on this task to compare with."
         return "" if baseline.mse > 0 else "Skill is blank: seasonal_naive makes no error on this task."
 
-    def same_as_best(self, entry: Entry) -> bool | None:
-        """Whether seed noise could explain the distance to the best; None with fewer than two seeds to judge by.
+    @cached_property
+    def compared(self) -> list[Entry]:
+        """Those that are tested against each other, best first: with failed runs only where the best has some."""
+        return [entry for entry in self.ranked if self.best and entry.standing[0] == self.best.standing[0]]
 
-        The best itself is. A model with failed runs is not, unless the best has failed runs too.
+    @cached_property
+    def comparison(self) -> Comparison:
+        """Of `compared`, in that order."""
+        kept = [_losses(self.store, entry) for entry in self.compared]
+        # Of another shape only where a record and what lies beside it are of different making.
+        shape = next((losses.shape for losses in kept if losses), (0, 1))
+        samples = [
+            Sample(entry.errors, not entry.has_seed_noise, losses.loss_M if losses and losses.shape == shape else None)
+            for entry, losses in zip(self.compared, kept, strict=True)
+        ]
+        return Comparison(tuple(samples), self.task.horizon, shape[1])
+
+    def place(self, entry: Entry) -> int | None:
+        """In `compared`; None for one that is not in it."""
+        return self._places.get(entry.label)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {entry.label: place for place, entry in enumerate(self.compared)}
+
+    def same(self, one: Entry, other: Entry) -> bool | None:
+        """Whether noise could explain the distance of two entries; None where nobody can say.
+
+        False where one of them was not compared, because it has failed runs or no result.
         """
-        best = self.best
-        if best is None or not entry.errors or entry.standing[0] != best.standing[0]:
-            return False
-        if entry is best:
-            return True
-        p_value = welch_p_value(_sample(best), _sample(entry))
-        return None if p_value is None else p_value >= SIGNIFICANCE
+        first, second = self.place(one), self.place(other)
+        return False if first is None or second is None else self.comparison.same(first, second)
 
-    @property
+    def same_as_best(self, entry: Entry) -> bool | None:
+        """Whether noise could explain the distance to the best, which itself is."""
+        return False if self.best is None else self.same(entry, self.best)
+
+    @cached_property
     def peers(self) -> list[Entry]:
         """The others that cannot be told from the best."""
         return [entry for entry in self.ranked if entry is not self.best and self.same_as_best(entry)]
@@ -242,7 +270,7 @@ def read_results(folder: str | Path) -> Results:
         if record is not None:
             _check_protocol(store.path(key), record.protocol)
         rows[Task(*planned.run.task)][planned.label].append((planned.run, record))
-    tasks = [_task_results(task, entries) for task, entries in rows.items()]
+    tasks = [_task_results(store, task, entries) for task, entries in rows.items()]
     for task in tasks:
         _check_same_points(folder, task)
     return Results(folder, plan, tuple(tasks))
@@ -251,34 +279,58 @@ def read_results(folder: str | Path) -> Results:
 def leaderboard(results: Results) -> pd.DataFrame:
     """One row per task and label, best first: errors as means over seeds, costs as medians over seeds.
 
-    What a failed model does not have is NaN. `same_as_best` is None where fewer than two seeds say nothing.
+    What a failed model does not have is NaN. `same_as_best` is None where seeds are too few to say.
     """
     import pandas as pd
 
     return pd.DataFrame([_row(task, entry) for task in results.tasks for entry in task.entries])
 
 
-def across_tasks(results: Results) -> pd.DataFrame:
-    """One row per label, best mean rank first: how it did over all tasks that asked for it.
+def comparisons(results: Results) -> pd.DataFrame:
+    """Every forecaster that was compared, against the best one and against seasonal naive of its task.
 
-    relative_error: geometric mean over tasks of MSE / MSE of seasonal naive, over the tasks where both have a result.
+    difference, lower, upper: of the test MSE on scaled values, less than zero where the label is better, and its 95 %
+    interval. p_value: paired over windows and seeds, after Holm's correction over all pairs of the task; p_uncorrected:
+    before it; p_diebold_mariano: of windows alone, with the correction of Harvey, Leybourne and Newbold. confidence_p:
+    of the model confidence set. NaN where the records hold too little to say.
     """
     import pandas as pd
 
     rows = []
-    for label in results.labels:
-        pairs = [(task, entry) for task in results.tasks for entry in task.entries if entry.label == label]
-        skills = [skill for task, entry in pairs if (skill := task.skill(entry)) is not None]
+    for task in results.tasks:
+        for name, reference in (("best", task.best), ("seasonal_naive", task.of_model("seasonal_naive"))):
+            if reference is not None and task.place(reference) is not None:
+                rows += _paired_rows(task, name, reference)
+    return pd.DataFrame(rows)
+
+
+def _paired_rows(results: TaskResults, name: str, reference: Entry) -> list[dict[str, Any]]:
+    found, second = results.comparison, results.place(reference)
+    assert second is not None
+    by_the_book = found.by_the_book(second)
+    rows = []
+    for place, entry in enumerate(results.compared):
+        if entry is reference:
+            continue
+        interval = found.interval(place, second)
         rows.append(
             {
-                "label": label,
-                "mean_rank": fmean(task.rank(entry) for task, entry in pairs),
-                "wins": sum(bool(entry.errors) and task.rank(entry) == 1 for task, entry in pairs),
-                "num_tasks": sum(bool(entry.errors) for _, entry in pairs),
-                "relative_error": geometric_mean([1 - skill for skill in skills]) if skills else math.nan,
+                **results.task._asdict(),
+                "label": entry.label,
+                "reference": name,
+                "reference_label": reference.label,
+                "difference": entry.mse - reference.mse,
+                "lower": interval.lower if interval else math.nan,
+                "upper": interval.upper if interval else math.nan,
+                "relative": entry.mse / reference.mse - 1 if reference.mse > 0 else math.nan,
+                "p_value": float(found.p_values[place, second]),
+                "p_uncorrected": float(found.raw_p[place, second]),
+                "p_diebold_mariano": float(by_the_book[place]),
+                "same": found.same(place, second),
+                "confidence_p": float(found.confidence_p[place]),
             }
         )
-    return pd.DataFrame(rows).sort_values("mean_rank", kind="stable", ignore_index=True)
+    return rows
 
 
 def _machines(records: Iterable[Record]) -> list[str]:
@@ -298,12 +350,15 @@ def describe_machine(record: Record) -> str:
     return f"{machine.device_name} ({machine.device}), {threads}, {machine.memory_gib:.0f} GiB, {machine.system}"
 
 
-def _sample(entry: Entry) -> list[float]:
-    """The errors a test may use: without seed noise one value is as good as many."""
-    return entry.errors if entry.has_seed_noise else [entry.mse] * max(2, len(entry.errors))
+def _losses(store: RecordStore, entry: Entry) -> KeptLosses | None:
+    """Mean over seeds of the loss of each origin; None where one of the seeds lacks them."""
+    kept = [losses for record in entry.finished if (losses := store.losses(record.key))]
+    if len(kept) < len(entry.finished) or len({losses.shape for losses in kept}) > 1:
+        return None
+    return KeptLosses(np.mean([losses.loss_M for losses in kept], axis=0), kept[0].origins_per_loss)
 
 
-def _task_results(task: Task, rows: dict[str, list[tuple[Run, Record | None]]]) -> TaskResults:
+def _task_results(store: RecordStore, task: Task, rows: dict[str, list[tuple[Run, Record | None]]]) -> TaskResults:
     entries = [
         Entry(
             label,
@@ -312,7 +367,7 @@ def _task_results(task: Task, rows: dict[str, list[tuple[Run, Record | None]]]) 
         )
         for label, pairs in rows.items()
     ]
-    return TaskResults(task, tuple(sorted(entries, key=lambda entry: entry.standing)))
+    return TaskResults(task, tuple(sorted(entries, key=lambda entry: entry.standing)), store)
 
 
 def _check_protocol(path: Path, protocol: int) -> None:

@@ -17,9 +17,9 @@ _STYLES = {"best": "bold green", "same": "green"}
 
 
 def leaderboard_table(results: Results, task: TaskResults) -> Table:
-    """One task's leaderboard. `*` marks the best, `=` what seed noise cannot tell from it."""
+    """One task's leaderboard. `*` marks the best, `=` what cannot be told from it."""
     table = Table(title=Text(str(task.task)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption = Text("* best, = not told apart from it by seed noise; train/s, predict/s: windows")
+    table.caption = Text("* best, = not told apart from it; train/s, predict/s: windows")
     table.caption_justify = "left"
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("model", overflow="fold", min_width=16, max_width=24)

@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from tsbench.report.across import TASKS_FOR_AN_INTERVAL, across_tasks, ranking
+from tsbench.report.comparison import CONFIDENCE
 from tsbench.report.statistics import SIGNIFICANCE
-from tsbench.report.tables import SIMPLE, Entry, Results, TaskResults, across_tasks
+from tsbench.report.tables import SIMPLE, Entry, Results, TaskResults
 from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, times, whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLOSE = 0.05
+"""A simple model does as well as the best where noise could explain its distance and that is within 5 %: not to be told
+apart, alone, may mean that there was too little to tell by."""
+FEW_DEGREES = 8
+"""Of freedom of the noise of windows: below that Student's t asks for 2.4 standard errors and Holm for far more."""
+
+FEW_SEEDS = {
+    1: "says nothing of how trainings vary",
+    2: "say hardly anything of how trainings vary",
+    3: "say little of how trainings vary",
+    4: "say little of how trainings vary",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,8 @@ class Verdict:
 
 
 def task_verdict(results: TaskResults) -> Verdict:
-    """The verdict on one task. It speaks of the points that were scored and of seed noise, of nothing else."""
+    """The verdict on one task. It speaks of the points that were scored, of the noise of seeds and of test windows, of
+    nothing else."""
     best = results.best
     if best is None:
         return Verdict(f"No model has a result on {results.task.dataset}.", (), trouble=_trouble(results))
@@ -50,18 +70,38 @@ def overall_verdict(results: Results) -> Verdict | None:
     leaders = frame.loc[frame["mean_rank"] == first["mean_rank"], "label"].tolist()
     verb = "ranks" if len(leaders) == 1 else "rank"
     error = first["relative_error"]
-    against = "" if math.isnan(error) else f", and its error is {error:.2f} of seasonal naive's (geometric mean)"
+    interval = _within(first, "relative_error", ".2f")
+    against = (
+        ""
+        if math.isnan(error)
+        else f", and its error is {error:.2f} of seasonal naive's in the geometric mean{interval}"
+    )
     simple = sum(_simple_suffices(task) for task in results.tasks)
     return Verdict(
         f"{listed(leaders)} {verb} best over {num_tasks} tasks.",
         (
-            f"The mean rank of {first['label']} is {first['mean_rank']:.1f} of {len(results.labels)}; it leads on "
-            f"{first['wins']} of {counted(num_tasks, 'task')}{against}.",
-            f"On {simple or 'none'} of {num_tasks} tasks a model that is no network leads, or cannot be told from the "
-            "leader.",
-            "Mean ranks are a description, not a test: whether this order would hold on other tasks is not known.",
+            f"The mean rank of {first['label']} is {first['mean_rank']:.1f}{_within(first, 'mean_rank', '.1f')} of "
+            f"{len(results.labels)}; it leads on {first['wins']} of {counted(num_tasks, 'task')}{against}.",
+            f"On {simple or 'none'} of {num_tasks} tasks a model that is no network leads, or does as well.",
+            ranking(results).sentence,
+            f"One observation is a task, and {_independence(results)}.",
         ),
     )
+
+
+def _within(row: pd.Series, name: str, digits: str) -> str:
+    """The interval of a figure over tasks, where there are enough of them."""
+    lower, upper = row[f"{name}_lower"], row[f"{name}_upper"]
+    return "" if math.isnan(lower) else f" (95% interval over tasks {lower:{digits}} to {upper:{digits}})"
+
+
+def _independence(results: Results) -> str:
+    """What limits the number of tasks as a number of observations."""
+    datasets = len({task.task.dataset for task in results.tasks})
+    few = "" if len(results.tasks) >= TASKS_FOR_AN_INTERVAL else ": with so few there are no intervals over tasks"
+    if datasets == len(results.tasks):
+        return f"every task is another dataset{few}"
+    return f"{len(results.tasks)} tasks on {counted(datasets, 'dataset')} are not independent of each other{few}"
 
 
 def _headline(results: TaskResults, best: Entry) -> str:
@@ -69,17 +109,30 @@ def _headline(results: TaskResults, best: Entry) -> str:
     if len(ranked) == 1:
         return f"{best.label} is the only model with a result on {dataset}."
     has_network = any(entry.model not in SIMPLE for entry in ranked)
-    simple_peers = [entry.label for entry in results.peers if entry.model in SIMPLE]
+    simple_peers = [entry for entry in _as_good(results) if entry.model in SIMPLE]
+    naive = next((entry for entry in [best, *simple_peers] if entry.model == "naive"), None)
+    if naive:
+        because = (
+            "it has the lowest error" if naive is best else f"it does as well as {best.label}, by all that can be told"
+        )
+        return f"No model beats {naive.label} on {dataset}: {because}."
     if best.model in SIMPLE:
         return f"{'No network is worth it' if has_network else 'Simple is best'} on {dataset}: " + (
             f"{best.label} has the lowest error."
         )
     if simple_peers:
         do = "does" if len(simple_peers) == 1 else "do"
-        return f"No network is worth it on {dataset}: {listed(simple_peers)} {do} as well as {best.label}."
+        names = listed([entry.label for entry in simple_peers])
+        return f"No network is worth it on {dataset}: {names} {do} as well as {best.label}."
     if not results.peers:
         return f"{best.label} forecasts {dataset} best."
     return f"{best.label} forecasts {dataset} best, but {_names(results.peers)} cannot be told from it."
+
+
+def _as_good(results: TaskResults) -> list[Entry]:
+    """Of those that cannot be told from the best, the ones close to it."""
+    best = results.best
+    return [entry for entry in results.peers if best and entry.mse <= (1 + CLOSE) * best.mse]
 
 
 def _names(entries: list[Entry]) -> str:
@@ -88,7 +141,7 @@ def _names(entries: list[Entry]) -> str:
 
 
 def _simple_suffices(results: TaskResults) -> bool:
-    leading = [results.best, *results.peers] if results.best else []
+    leading = [results.best, *_as_good(results)] if results.best else []
     return any(entry.model in SIMPLE for entry in leading if entry)
 
 
@@ -119,32 +172,88 @@ def _against(best: Entry, other: Entry | None) -> str:
 
 
 def _certainty(results: TaskResults, best: Entry) -> list[str]:
-    others = _as_complete(results, best)
+    others = [entry for entry in results.compared if entry is not best]
     if not others:
         return ["There is nothing to compare it with.", *_about_failed(results, best)]
     unknown = [entry for entry in others if results.same_as_best(entry) is None]
-    if len(unknown) == len(others):
+    if len(unknown) == len(others) and not results.comparison.degrees:
         return [
             "With fewer than two seeds nothing can be said about certainty: another seed may change the order. "
             "`--seeds 0,1,2` gives a spread."
         ]
-    most = max(len(entry.finished) for entry in [best, *others])
-    few_seeds = "two seeds it hardly sees any difference" if most == 2 else "few seeds it sees only large differences"
-    caveat = (
-        "The test speaks of seeds only: it does not say that the order would hold on another test period, "
-        f"with {few_seeds}, and it is not corrected for the number of comparisons."
-    )
-    return [_comparison(results, best), *_about_unknown(unknown), *_about_failed(results, best), caveat]
+    return [
+        *_comparison(results, best),
+        *_confidence_set(results),
+        *_about_unknown(unknown),
+        *_about_failed(results, best),
+        _caveat(results),
+    ]
 
 
-def _comparison(results: TaskResults, best: Entry) -> str:
-    test = f"Welch's t-test over {counted(len(best.finished), 'seed')}"
-    apart = [entry for entry in _as_complete(results, best) if results.same_as_best(entry) is False]
+def _comparison(results: TaskResults, best: Entry) -> list[str]:
+    """Whether noise could explain that the best is ahead, as far as somebody can say."""
+    noise, test = _noise(results), _test(results)
+    apart = [entry for entry in results.compared if results.same_as_best(entry) is False]
     if not results.peers:
-        return f"No other model is within seed noise of it ({test}, p < {SIGNIFICANCE:g} against each)."
+        if not apart:
+            return []
+        all_of_them = len(apart) == len(results.compared) - 1
+        who = "No other model is" if all_of_them else f"{_names(apart)} {'is' if len(apart) == 1 else 'are'} not"
+        return [f"{who} within {noise} of it ({test}, p < {SIGNIFICANCE:g} against each)."]
     rest = f"; the distance to {_names(apart)} is larger than that" if apart else ""
     names = listed([f"{entry.label} ({_distance(entry, best)})" for entry in results.peers])
-    return f"Seed noise alone could explain its distance to {names}, by {test}, p ≥ {SIGNIFICANCE:g}{rest}."
+    return [f"{noise.capitalize()} alone could explain its distance to {names}, by {test}, p ≥ {SIGNIFICANCE:g}{rest}."]
+
+
+def _noise(results: TaskResults) -> str:
+    return "the noise of seeds and test windows" if results.comparison.degrees else "seed noise"
+
+
+def _test(results: TaskResults) -> str:
+    found = results.comparison
+    name = "a paired test over windows and seeds" if found.degrees else "Welch's t-test over seeds"
+    return f"{name}, after Holm's correction for {counted(found.num_pairs, 'pair')}"
+
+
+def _confidence_set(results: TaskResults) -> list[str]:
+    """Of Hansen, Lunde and Nason, where losses by window are known."""
+    p_values = results.comparison.confidence_p
+    held = [e.label for e, p in zip(results.compared, p_values, strict=True) if p >= 1 - CONFIDENCE]
+    return [f"The model confidence set, which holds the best with {CONFIDENCE:.0%}: {listed(held)}."] if held else []
+
+
+def _caveat(results: TaskResults) -> str:
+    """What one observation is, how few there are, and what was corrected for: beside the claim, not in a footnote."""
+    found = results.comparison
+    trained = [len(entry.finished) for entry in results.compared if entry.has_seed_noise]
+    few = min(trained, default=0)
+    limits = f"{counted(few, 'seed')} {FEW_SEEDS[few]}" if few in FEW_SEEDS else ""
+    pairs = "all pairs are corrected for, because the best is known only after looking at all"
+    if not found.degrees:
+        return (
+            "The test speaks of seeds only, because these records keep no loss of each window (`tsbench run --force` "
+            "makes them anew): it does not say that the order would hold on another test period"
+            + (f"; {limits}" if limits else "")
+            + f"; {pairs}."
+        )
+    scored = results.compared[0].finished[0].metrics
+    windows = scored.num_scored_windows if scored else 0
+    overlap = (
+        f", whose targets overlap by up to {results.task.horizon - 1:,} steps," if results.task.horizon > 1 else ""
+    )
+    lacking = [entry.label for entry, s in zip(results.compared, found.samples, strict=True) if s.losses_M is None]
+    sentences = [
+        f"One observation is a window, its loss a mean over steps, channels and seeds: {windows:,} of them{overlap} "
+        f"tell as much as {found.degrees + 1:,} independent ones"
+        + (", which is too few to see any but the largest differences" if found.degrees < FEW_DEGREES else "")
+        + (f"; {limits}" if limits else "")
+        + f"; {pairs}. A period unlike the test part may have another order."
+    ]
+    if lacking:
+        sentences.append(
+            f"The records of {listed(lacking)} keep no loss of each window: they are judged by seeds only."
+        )
+    return " ".join(sentences)
 
 
 def _distance(entry: Entry, best: Entry) -> str:
@@ -152,14 +261,9 @@ def _distance(entry: Entry, best: Entry) -> str:
     return f"+{percent(entry.mse / best.mse - 1)}" if best.mse > 0 else f"+{entry.mse:.3g}"
 
 
-def _as_complete(results: TaskResults, best: Entry) -> list[Entry]:
-    """Those that may be compared with the best: with failed runs only if it has some itself."""
-    return [entry for entry in results.ranked if entry is not best and entry.standing[0] == best.standing[0]]
-
-
 def _about_unknown(unknown: list[Entry]) -> list[str]:
-    names = [entry.label for entry in unknown]
-    return [f"Of {listed(names)} nothing certain can be said: fewer than two seeds finished."] if names else []
+    names = _names(unknown) if unknown else ""
+    return [f"Of {names} nothing certain can be said: fewer than two seeds finished."] if names else []
 
 
 def _about_failed(results: TaskResults, best: Entry) -> list[str]:
@@ -232,17 +336,20 @@ def _gain_fact(results: TaskResults, best: Entry) -> Fact:
 
 
 def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
-    question, others = "How sure", _as_complete(results, best)
+    question, others = "How sure", [entry for entry in results.compared if entry is not best]
     if not others:
         return Fact(question, "no comparison", "the only model with a full result")
     if all(results.same_as_best(entry) is None for entry in others):
         return Fact(question, "unknown", "fewer than two seeds")
     seeds = f"over {counted(len(best.finished), 'seed')}"
+    noise = "seeds and test windows" if results.comparison.degrees else "seeds"
     if not results.peers:
-        return Fact(question, "ahead of all", f"beyond the noise of seeds, {seeds}")
+        apart = [entry for entry in others if results.same_as_best(entry) is False]
+        ahead = "all" if len(apart) == len(others) else counted(len(apart), "model")
+        return Fact(question, f"ahead of {ahead}", f"beyond the noise of {noise}, {seeds}")
     names = listed([entry.label for entry in results.peers])
     level = names if len(results.peers) == 1 else f"{len(results.peers)} others"
-    return Fact(question, f"level with {level}", f"{names}: within the noise of seeds, {seeds}")
+    return Fact(question, f"level with {level}", f"{names}: within the noise of {noise}, {seeds}")
 
 
 def _cost_fact(results: TaskResults, best: Entry) -> Fact:
