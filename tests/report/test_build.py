@@ -210,3 +210,18 @@ def test_the_report_loads_without_torch() -> None:
         "sys.exit(bool({'torch', 'lightning'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_of_many_models_the_pictures_show_the_best_and_the_yardsticks_and_the_table_all(write: Write) -> None:
+    many = {f"gru hidden_size={size}": (0.1 + size / 100, 0.1 + size / 100) for size in range(40)}
+    folder = write({**many, "seasonal_naive": (0.9, 0.9), "naive": (1.5, 1.5)})
+
+    build(folder)
+
+    curves = (folder / "figures/training.svg").read_text(encoding="utf-8")
+    assert "hidden_size=21" in curves
+    assert "hidden_size=22" not in curves  # 24 with the two that are no networks
+    assert all(label in read(folder, "leaderboard.csv") for label in many)
+    said = "Drawn: the 24 best, with the best row of each model that is no network."
+    assert said in read(folder, "report.md")
+    assert said in read(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,13 @@ from markupsafe import Markup
 from tsbench.bench.records import RecordStore, write_durably
 from tsbench.report import page
 from tsbench.report.figures import (
+    LEGIBLE,
     Picture,
     accuracy_against_throughput,
     choose_pens,
     error_by_step,
     forecasts,
+    legible,
     training_curves,
 )
 from tsbench.report.gradients import gradient_norms
@@ -71,7 +74,8 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
     pens, store = choose_pens(results), RecordStore(results.folder)
     sections: dict[str, list[tuple[str, Picture | None]]] = {title: [] for title in _SECTIONS}
     prefixes = [f"task{number}-" if len(results.tasks) > 1 else "" for number in range(1, len(results.tasks) + 1)]
-    for task, prefix in zip(results.tasks, prefixes, strict=True):
+    tasks = [legible(task) for task in results.tasks]
+    for task, prefix in zip(tasks, prefixes, strict=True):
         drawn = (
             accuracy_against_throughput(task, pens, prefix),
             error_by_step(task, pens, prefix),
@@ -82,18 +86,23 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
             sections[title].append((str(task.task), picture))
     if any(record.gradients for record in results.records):
         sections["Gradients"] = [
-            (str(task.task), gradient_norms(task, pens, prefix))
-            for task, prefix in zip(results.tasks, prefixes, strict=True)
+            (str(task.task), gradient_norms(task, pens, prefix)) for task, prefix in zip(tasks, prefixes, strict=True)
         ]
-    explained = [explained_entries(results.folder, task) for task in results.tasks]
+    explained = [explained_entries(results.folder, task) for task in tasks]
     for title, draw in (("What the forecasts rest on", importance_by_lag), ("Attention maps", attention_maps)):
         pictures = [
             (str(task.task), draw(task, found, pens, prefix))
-            for task, found, prefix in zip(results.tasks, explained, prefixes, strict=True)
+            for task, found, prefix in zip(tasks, explained, prefixes, strict=True)
         ]
         if any(picture for _, picture in pictures):
             sections[title] = pictures
+    if tasks != list(results.tasks):
+        return {title: [(name, _with_note(picture)) for name, picture in found] for title, found in sections.items()}
     return sections
+
+
+def _with_note(picture: Picture | None) -> Picture | None:
+    return picture and replace(picture, caption=f"{picture.caption} Drawn: {LEGIBLE}.")
 
 
 def _context(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from tsbench.bench.records import Record, RecordStore
 from tsbench.report.labels import TEXT_HEIGHT, place_labels, spread, text_width
 from tsbench.report.svg import INK, house_style, to_svg
-from tsbench.report.tables import NAIVE, Entry, Results, TaskResults
+from tsbench.report.tables import NAIVE, SIMPLE, Entry, Results, TaskResults
 from tsbench.report.wording import listed
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 WIDTH = 10.5
 """Inches of 72 points: what the page shows at full width."""
+MOST_DRAWN = 24
+LEGIBLE = f"the {MOST_DRAWN} best, with the best row of each model that is no network"
 NUM_WINDOWS = 4
 NUM_SHOWN_MODELS = 3
 
@@ -75,6 +77,15 @@ def choose_pens(results: Results) -> dict[str, Pen]:
         Pen(colour, dash, marker) for dash, marker in zip(_DASHES, "oP^X", strict=True) for colour in _COLOURS
     )
     return {label: next(greys if model in NAIVE else colours) for label, model in models.items()}
+
+
+def legible(task: TaskResults) -> TaskResults:
+    """The task with as many entries as a picture has room for, see `LEGIBLE`; all where they are few."""
+    if len(task.entries) <= MOST_DRAWN:
+        return task
+    yardsticks = [entry for model in SIMPLE if (entry := task.of_model(model))]
+    best = [entry for entry in task.entries if entry not in yardsticks][: MOST_DRAWN - len(yardsticks)]
+    return replace(task, entries=tuple(entry for entry in task.entries if entry in best or entry in yardsticks))
 
 
 def accuracy_against_throughput(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
