@@ -456,7 +456,7 @@ def check_dataset(
 
     - `tsbench datasets check sales.csv`
 
-    - `tsbench datasets check sales.csv --set missing=interpolate --write-card sales.toml`: fill holes, and remember that
+    - `tsbench datasets check sales.csv --set missing=interpolate --write-card sales.toml`: fill holes
     """
     from tsbench.data import check
     from tsbench.data.datasets import known_dataset, load_dataset, looks_like_file

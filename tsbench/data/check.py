@@ -74,7 +74,7 @@ def autocorrelation(part: Part, lag: int) -> float | None:
         changes -= changes.mean(axis=0)
         power = (changes**2).sum(axis=0)
         moves = power > 0
-        found += list(((changes[lag:] * changes[:-lag]).sum(axis=0)[moves] / power[moves]))
+        found += list((changes[lag:] * changes[:-lag]).sum(axis=0)[moves] / power[moves])
     return float(np.mean(found)) if found else None
 
 
@@ -90,14 +90,15 @@ def _oddities(panel: Panel) -> Iterator[str]:
             count = int((column == np.float32(number)).sum())
             if count and far[column == np.float32(number)].any():
                 yield (
-                    f"{name} holds {number:g} {count:,} times: if it stands for a missing value, say sentinels = {number:g}"
+                    f"{name} holds {number:g} {count:,} times: if it stands for a missing value, say sentinels = "
+                    f"{number:g}"
                 )
                 far &= column != np.float32(number)
         if far.any():
             row = int(np.argmax(np.where(far, np.abs(column - middle), -1)))
             yield (
-                f"{name} has {int(far.sum()):,} outliers, more than ten quartile ranges from its median; the farthest is "
-                f"{column[row]:g} at {_stamp(panel.timestamps[row])}"
+                f"{name} has {int(far.sum()):,} outliers, more than ten quartile ranges from its median; the farthest "
+                f"is {column[row]:g} at {_stamp(panel.timestamps[row])}"
             )
 
 
@@ -108,8 +109,8 @@ def _few(names: list[str]) -> list[str]:
 def write_card(path: Path, panel: Panel, file: Path, told: Mapping[str, Any]) -> DatasetCard:
     """A card beside which, or below whose folder, `file` lies, and which loads to this panel.
 
-    told: what was said of how to read it. Raises DataError when the file lies elsewhere or the card exists, MachineError
-    when it cannot be written.
+    told: what was said of how to read it. Raises DataError when the file lies elsewhere or the card exists,
+    MachineError when it cannot be written.
     """
     if path.exists():
         raise DataError(f"--write-card {path}: is there already; give another name, or remove it first")

@@ -269,7 +269,7 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
     wide, inferred = to_numbers(table, columns, reading)
     lengths = wide.shape[1] - np.argmax(~np.isnan(wide[:, ::-1]), axis=1)
     lengths[np.isnan(wide).all(axis=1)] = 0
-    names = table.frame[name_column].astype(str)
+    names = table.texts([name_column])[name_column].astype(str)
     if names.duplicated().any():
         row = int(np.argmax(names.duplicated()))
         raise DataError(f"{table.place(row, name_column)}: item {names.iloc[row]!r} is there twice; rename one")

@@ -51,7 +51,10 @@ def _plain(cells: pd.Series) -> np.ndarray:
         raise TypeError("a column of dates")
     if isinstance(cells.dtype, pd.CategoricalDtype):
         cells = cells.astype(object)
-    return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    try:
+        return pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    except OverflowError:  # whole numbers of hundreds of digits; as text they become infinite, which is refused
+        return pd.to_numeric(cells.astype(str), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _told_style(reading: Reading) -> tuple[str, str | None] | None:
@@ -69,7 +72,7 @@ def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
     point = re.escape(_MARKS[decimal])
     mark = "[ \u00a0\u202f]" if thousands == "blank" else re.escape(_MARKS[thousands]) if thousands else None
     whole = rf"(?:\d{{1,3}}(?:{mark}\d{{3}})+|\d+)" if mark else r"\d+"
-    return re.compile(rf"\s*[+-]?(?:{whole}(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?\s*")
+    return re.compile(rf"\s*[+-]?(?:{whole}(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 
 def _style(table: Table, columns: list[str], texts: dict[int, pd.Series]) -> tuple[str, str | None]:
@@ -91,7 +94,7 @@ def _style(table: Table, columns: list[str], texts: dict[int, pd.Series]) -> tup
         )
     if ("point", "comma") in possible and ("comma", "point") in possible:
         index, cells = next(iter(texts.items()))
-        row = int(np.flatnonzero(cells.astype(str).str.contains(r"\d[,.']\d|\d\s\d", regex=True).to_numpy())[0])
+        row = int(np.argmax((np.isnan(_plain(cells)) & cells.notna()).to_numpy()))
         raise DataError(
             f"{table.place(row, columns[index])}: {shown(cells.iloc[row])} may hold a decimal comma or a thousands "
             f"separator; say which: decimal=comma or thousands=comma, such as "
