@@ -408,6 +408,32 @@ def test_a_file_is_checked_in_words(sales: Path) -> None:
     assert "note: seasonality: 24 rows (the usual season of h)" in outcome.out
 
 
+def test_a_card_is_written_that_can_be_planned(sales: Path) -> None:
+    sales.write_text(with_line(7, f"{STAMP},") + "\n" + "\n".join(GOOD.splitlines()[61:]))
+
+    outcome = call("datasets", "check", "sales.csv", "--set", "missing=interpolate", "--write-card", "sales.toml")
+
+    assert "note: missing: 1 cells and 0 rows; 1 cells were filled by a straight line in time" in outcome.out
+    assert "card: sales.toml; `tsbench run sales.toml --horizon 24` runs on it" in outcome.out
+    assert call("datasets", "check", "sales.toml").out.splitlines()[0] == outcome.out.splitlines()[0]
+    assert "runs planned" in call("plan", "sales.toml", "--horizon", "6", "--models", "naive").out
+
+
+def test_items_too_short_for_a_window_are_named_before_a_run(sales: Path) -> None:
+    rows = [f"{item},{line}" for item, last in (("long", 301), ("short", 61)) for line in GOOD.splitlines()[1:last]]
+    sales.write_text("\n".join(["unique_id,ds,y", *rows]))
+
+    out = call("plan", "sales.csv", "--horizon", "6", "--context-length", "48", "--models", "naive").out
+
+    assert (
+        "sales, 48 → 6: 1 of 2 items are too short for a window in the train part and are left out of it: short" in out
+    )
+
+
+def test_a_card_says_itself_how_its_file_is_read(sales: Path) -> None:
+    assert "--set and --write-card are for data files" in refusal("datasets", "check", "etth1", "--set", "freq=h")
+
+
 def test_a_channel_that_repeats_itself_is_noted_when_a_file_is_checked(sales: Path) -> None:
     sales.write_text("\n".join(f"{line},{'b' if i == 0 else 5}" for i, line in enumerate(GOOD.splitlines())))
 

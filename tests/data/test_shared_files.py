@@ -123,18 +123,22 @@ NEEDS_A_WORD: dict[str, tuple[list[str], Told, tuple[int, int, int, str] | None]
         {"targets": ["ILITOTAL", "AGE 65"], "missing": "interpolate"},
         (1, 1305, 2, "W-SUN"),
     ),
-    "univariate/taylor.csv": (["no time column: none of 'Y'"], {"freq": "30min", "start": "2000-06-05"}, (1, 4032, 1, "30min")),
+    "univariate/taylor.csv": (
+        ["no time column: none of 'Y'"], {"freq": "30min", "start": "2000-06-05"}, (1, 4032, 1, "30min"),
+    ),
     "univariate/temps.csv": (
         ["1985-01-01 00:00:00 comes after 1984-12-30", "2 missing rows"], {"missing": "interpolate"}, (1, 3652, 1, "D"),
     ),
     "univariate/australian_tourism.csv": (["no time column"], {"freq": "QS"}, (1, 36, 96, "QS")),
     "univariate/monthly_milk_incomplete.csv": (
-        ["1963-10-01 00:00:00 comes after 1963-08-01", "13 missing rows"], {"missing": "interpolate"}, (1, 168, 1, "MS"),
+        ["1963-10-01 00:00:00 comes after 1963-08-01", "13 missing rows"],
+        {"missing": "interpolate"}, (1, 168, 1, "MS"),
     ),
     "univariate/gasrate_co2.csv": (["no time column"], {"freq": "9s"}, (1, 296, 2, "9s")),
     "univariate/heart_rate.csv": (["no time column: none of 'Heart rate'"], {"freq": "500ms"}, (1, 1800, 1, "500ms")),
     "long/usdeur.csv": (
-        ["2012-12-27 00:00:00 comes after 2012-12-24", "28 missing rows"], {"missing": "forward_fill"}, (1, 2870, 1, "B"),
+        ["2012-12-27 00:00:00 comes after 2012-12-24", "28 missing rows"],
+        {"missing": "forward_fill"}, (1, 2870, 1, "B"),
     ),
     "embedded/nyc_weather_hourly.csv.gz": (
         ["column 'dewp_ewr': a missing value", "3,186 in columns"], {"missing": "interpolate"}, (1, 8730, 18, "h"),

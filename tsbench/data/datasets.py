@@ -35,7 +35,7 @@ def load_dataset(name: str, *, data_dirs: Sequence[str | Path] = ()) -> Panel:
 
 def looks_like_file(name: str) -> bool:
     """Whether this names a file rather than a card; `sales.csv` does even when it is missing."""
-    return name not in list_cards() and (Path(name).suffix != "" or "/" in name or Path(name).exists())
+    return name not in list_cards() and (Path(name).suffix != "" or "/" in name or (name != "" and Path(name).exists()))
 
 
 def is_card(path: Path) -> bool:

@@ -109,7 +109,7 @@ def _timestamps(table: Table, columns: list[str], reading: Reading, notes: list[
     is_plain_number = pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells)
     if is_plain_number and table.raw is not None and not pd.api.types.is_float_dtype(cells):
         written = table.texts([column])[column]
-        if written.str.startswith("0").any():  # 01012024: its leading zero tells it from a number
+        if written.str.match(r"0\d").any():  # 01012024: its leading zero tells it from a number
             cells = written
     found, inferred = to_timestamps(cells, lambda row: table.place(row, column), reading.time_format)
     notes += inferred

@@ -106,7 +106,7 @@ def _style(table: Table, columns: list[str], texts: dict[int, pd.Series]) -> tup
 def _words(style: tuple[str, str | None], columns: list[str]) -> str:
     decimal, thousands = style
     shown_columns = ", ".join(map(repr, columns[:4])) + (", ..." if len(columns) > 4 else "")
-    mark = "decimal comma" if decimal == "comma" else f"thousands separated by a {thousands}"
+    mark = "decimal comma" if decimal == "comma" else f"thousands separator {_MARKS[str(thousands)]!r}"
     return f"numbers: {mark} (inferred from {shown_columns})"
 
 

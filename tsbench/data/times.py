@@ -212,7 +212,7 @@ def to_utc(timestamps: pd.DatetimeIndex, items: np.ndarray, time_zone: str, plac
     first = ~pd.DataFrame({"item": items, "stamp": timestamps}).duplicated().to_numpy()
     try:
         local = timestamps.tz_localize(time_zone, ambiguous=first, nonexistent="NaT")
-    except (KeyError, ValueError, OSError, TypeError) as error:  # zoneinfo has several words for a name it lacks
+    except (LookupError, ValueError, OSError, TypeError) as error:  # zoneinfo has several words for a name it lacks
         raise DataError(f"{place(0)}: no time zone {time_zone!r}; write it like Europe/Berlin or UTC") from error
     skipped = np.flatnonzero(local.isna())
     if skipped.size:
