@@ -86,15 +86,16 @@ BAD_FILES = {
     "one row": ("\n".join(lines(1)), [", line 2: 1 rows", "three are needed"]),
     "two rows": ("\n".join(lines(2)), [", line 2: 2 rows", "three are needed"]),
     "blank first line": ("\n" + GOOD, [", line 1: blank", "header"]),
-    "no header": (GOOD.split("\n", 1)[1], [", line 1: values instead of column names", "add a header line"]),
+    "header of numbers": (
+        "10,20,30\n" + "1.5,2,3\n" * 60,
+        [", line 1: are 10, 20, 30 names of columns or values?", "--set header=false"],
+    ),
     "binary": (bytes(range(256)) * 20, ["not a CSV file", "export it as comma-separated text"]),
     "spreadsheet": (b"PK\x03\x04\x14\x00\x08\x00" + b"\x00" * 100, ["not a CSV file", "export it as comma-separated"]),
-    "latin-1": (
-        GOOD.replace("sold", "größe").encode("latin-1"),
+    "no encoding": (
+        GOOD.replace("sold", "s\x81").encode("latin-1"),
         [", line 1: not utf-8 text", "save the file as UTF-8"],
     ),
-    "semicolons": (GOOD.replace(",", ";"), [", line 1: one column only", "separated by ';'", "save it with commas"]),
-    "tabs": (GOOD.replace(",", "\t"), [", line 1: one column only", r"'\t'", "save it with commas"]),
     "web page": ("<html><body>404, not found</body></html>\n" * 9, ["no time column", "add a column such as date"]),
     "cut archive": (gzip.compress(GOOD.encode())[:90], ["a damaged gzip file", "fetch it again"]),
     "name twice": ("date,sold,sold\n2024-01-01,1,2\n", [", line 1: column 'sold' is there twice", "name of its own"]),
@@ -104,16 +105,20 @@ BAD_FILES = {
         "date,sold\n" + f"{STAMP},5,6\n" * 9,
         [", line 2: more cells than column names", "give every column"],
     ),
-    "short row": (with_line(7, STAMP), [", line 7, column 'sold': a missing value", "fill it"]),
+    "short row": (with_line(7, STAMP), [", line 7, column 'sold': a missing value", "--set missing=interpolate"]),
     "blank row": (with_line(7, ""), [", line 7, column 'date': an empty cell", "2024-01-31 13:00"]),
     "no time column": ("a,b\n" + "1.5,2\n" * 60, ["no time column", "'a', 'b'", "add a column such as date"]),
     "words for time": (
         "a,b\n" + "x,2\n" * 60,
         ["no time column", "first cell of 'a': 'x'", "add a column such as date"],
     ),
-    "seconds since 1970": (
-        "timestamp,sold\n" + "".join(f"{1_700_000_000 + 3600 * i},1\n" for i in range(60)),
-        ["column 'timestamp': numbers such as 1700000000", "write them like 2024-01-31 13:00"],
+    "numbers for time": (
+        "timestamp,sold\n" + "".join(f"{i},1\n" for i in range(60)),
+        ["column 'timestamp': numbers such as 0", "write them like 2024-01-31 13:00", "time_format = epoch_s"],
+    ),
+    "day or month first": (
+        "date,sold\n" + "".join(f"0{1 + i % 9}.0{1 + i // 9}.2024,1\n" for i in range(60)),
+        [", line 2, column 'date': '01.01.2024' may have the day or the month first", "time_format='%d.%m.%Y'"],
     ),
     "unparsable time": (with_line(7, "2024-13-45,5"), [", line 7, column 'date': '2024-13-45' is not a timestamp"]),
     "two ways to write time": (
@@ -125,25 +130,22 @@ BAD_FILES = {
         [", line 2, column 'date': '1000-01-01' is outside the years"],
     ),
     "time twice": (with_line(8, f"{STAMP},5"), [f", line 8: timestamp {STAMP}:00 repeats", "keep one row for each"]),
-    "time unsorted": (
-        "\n".join([*lines()[:6], lines()[7], lines()[6], *lines()[8:]]),
-        [
-            ", line 8: timestamp 2024-01-01 05:00:00 comes after 2024-01-01 06:00:00",
-            "sort the file by time, oldest first",
-        ],
-    ),
-    "newest first": ("\n".join([lines()[0], *lines()[:0:-1]]), [", line 3: timestamp", "sort the file by time"]),
     "gap": (
         "\n".join(lines()[:20] + lines()[21:]),
-        [", line 21: 2024-01-01 20:00:00", "2024-01-01 19:00:00 was expected", "irregular; fill or resample"],
+        [
+            ", line 21: 2024-01-01 20:00:00",
+            "2024-01-01 19:00:00 was expected",
+            "1 missing rows",
+            "--set missing=interpolate",
+        ],
     ),
     "text": (with_line(7, f"{STAMP},many"), [", line 7, column 'sold': 'many' is not a number", "mend the cell"]),
     "thousands": (
         with_line(7, f'{STAMP},"1,234"'),
-        [", line 7, column 'sold': '1,234' is not a number", "mend the cell"],
+        [", line 7, column 'sold': '1,234' may hold a decimal comma or a thousands", "decimal=comma"],
     ),
-    "missing": (with_line(7, f"{STAMP},"), [", line 7, column 'sold': a missing value", "fill it"]),
-    "NaN": (with_line(7, f"{STAMP},NaN"), [", line 7, column 'sold': a missing value", "fill it"]),
+    "missing": (with_line(7, f"{STAMP},"), [", line 7, column 'sold': a missing value", "--set missing=interpolate"]),
+    "NaN": (with_line(7, f"{STAMP},NaN"), [", line 7, column 'sold': a missing value", "--set missing=interpolate"]),
     "inf": (with_line(7, f"{STAMP},-inf"), [", line 7, column 'sold': -inf is not finite", "replace it"]),
     "more than a float": (with_line(7, f"{STAMP},1e400"), [", line 7, column 'sold': inf is not finite", "replace it"]),
     "more than float32": (with_line(7, f"{STAMP},1e39"), [", line 7, column 'sold': 1e+39 is larger", "a larger unit"]),
@@ -174,7 +176,6 @@ def test_checking_a_bad_file_gives_the_same_message_as_running_it(sales: Path) -
 
 BAD_WORDS = {
     "missing file": (["run", "none.csv", "--horizon", "6"], ["none.csv: no such file", "check the path"]),
-    "folder": (["run", "./", "--horizon", "6"], ["a folder; name a file in it"]),
     "path below a file": (["run", "sales.csv/x.csv", "--horizon", "6"], ["sales.csv/x.csv: cannot be read", "check"]),
     "missing experiment": (["run", "none.toml"], ["none.toml: no such experiment file"]),
     "unknown experiment": (["run", "defalt"], ["'defalt'; did you mean 'default'?"]),
@@ -405,6 +406,32 @@ def test_a_file_is_checked_in_words(sales: Path) -> None:
     assert "train:      280 rows from 2024-01-01 00:00:00" in outcome.out
     assert "note: time column: 'date' (inferred)" in outcome.out
     assert "note: seasonality: 24 rows (the usual season of h)" in outcome.out
+
+
+def test_a_card_is_written_that_can_be_planned(sales: Path) -> None:
+    sales.write_text(with_line(7, f"{STAMP},") + "\n" + "\n".join(GOOD.splitlines()[61:]))
+
+    outcome = call("datasets", "check", "sales.csv", "--set", "missing=interpolate", "--write-card", "sales.toml")
+
+    assert "note: missing: 1 cells and 0 rows; 1 cells were filled by a straight line in time" in outcome.out
+    assert "card: sales.toml; `tsbench run sales.toml --horizon 24` runs on it" in outcome.out
+    assert call("datasets", "check", "sales.toml").out.splitlines()[0] == outcome.out.splitlines()[0]
+    assert "runs planned" in call("plan", "sales.toml", "--horizon", "6", "--models", "naive").out
+
+
+def test_items_too_short_for_a_window_are_named_before_a_run(sales: Path) -> None:
+    rows = [f"{item},{line}" for item, last in (("long", 301), ("short", 61)) for line in GOOD.splitlines()[1:last]]
+    sales.write_text("\n".join(["unique_id,ds,y", *rows]))
+
+    out = call("plan", "sales.csv", "--horizon", "6", "--context-length", "48", "--models", "naive").out
+
+    assert (
+        "sales, 48 → 6: 1 of 2 items are too short for a window in the train part and are left out of it: short" in out
+    )
+
+
+def test_a_card_says_itself_how_its_file_is_read(sales: Path) -> None:
+    assert "--set and --write-card are for data files" in refusal("datasets", "check", "etth1", "--set", "freq=h")
 
 
 def test_a_channel_that_repeats_itself_is_noted_when_a_file_is_checked(sales: Path) -> None:

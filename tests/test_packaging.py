@@ -74,7 +74,8 @@ def test_the_wheel_installs_the_command_and_names_its_needs(wheel: zipfile.ZipFi
     metadata = wheel.read(f"{info}METADATA").decode()
 
     assert "tsbench = tsbench.cli:main" in wheel.read(f"{info}entry_points.txt").decode()
-    assert metadata.count("Requires-Dist: ") == len(project["dependencies"]) + metadata.count("; extra == 'explain'")
+    assert metadata.count("Requires-Dist: ") == len(project["dependencies"]) + metadata.count("; extra == '")
+    assert metadata.count("; extra == '") == len(project["optional-dependencies"])
     assert "Requires-Dist: captum<0.10,>=0.9; extra == 'explain'" in metadata
     assert f"{info}licenses/LICENSE" in wheel.namelist()
 

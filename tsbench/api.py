@@ -23,7 +23,8 @@ from tsbench.bench.observer import Observer
 from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
 from tsbench.bench.workers import MEASURES, number_of_workers, run_in_workers
 from tsbench.data.cards import list_cards
-from tsbench.data.datasets import load_dataset, looks_like_file
+from tsbench.data.datasets import is_card, load_dataset, looks_like_file
+from tsbench.data.files import plain_name
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, nearest, unknown
 from tsbench.models.registry import model_specs
@@ -85,14 +86,14 @@ def plan_experiment(
 
 
 def _experiment_of(target: str, horizons: Sequence[int]) -> tuple[str, Experiment]:
-    if target in list_experiments() or target.endswith(".toml"):
+    if target in list_experiments() or (target.endswith(".toml") and not is_card(Path(target))):
         return load_experiment(target)
     if target not in list_cards() and not looks_like_file(target):
         names = [*list_experiments(), *list_cards()]
         raise ConfigError(f"no experiment, dataset or file is called {target!r}; {nearest(target, names)}")
     if not horizons:
         raise ConfigError(f"{target}: how many rows ahead? add --horizon, such as --horizon 24")
-    name = Path(target).name.removesuffix(".gz").rsplit(".", 1)[0]
+    name = plain_name(Path(target))
     content = {"title": f"Sequence models on {name}", "datasets": [target], "horizons": list(horizons)}
     return name, parse_experiment(content, target)
 

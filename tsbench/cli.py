@@ -32,7 +32,10 @@ datasets_app = typer.Typer(help="The datasets: list, show, check and fetch them.
 app.add_typer(datasets_app, name="datasets")
 
 Target = Annotated[
-    str, typer.Argument(help="An experiment's name or TOML file, a dataset's name, or a data file of your own (CSV).")
+    str,
+    typer.Argument(
+        help="An experiment's name or TOML file, a dataset's name or card, or a file or folder of your own."
+    ),
 ]
 Horizon = Annotated[list[str], typer.Option("--horizon", help="Rows ahead; may be repeated.", metavar="H")]
 ContextLength = Annotated[
@@ -433,16 +436,47 @@ def show_dataset(name: Annotated[str, typer.Argument(help="A dataset's name.")])
 
 @datasets_app.command("check")
 def check_dataset(
-    name: Annotated[str, typer.Argument(help="A dataset's name, or a data file.", metavar="NAME|FILE")],
+    name: Annotated[
+        str, typer.Argument(help="A dataset's name, a card, a data file or a folder of them.", metavar="NAME|FILE")
+    ],
     data_dir: DataDirs = [],  # noqa: B006
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="How to read the file: a field of a card, such as `missing=interpolate`."
+        ),
+    ] = [],  # noqa: B006
+    write_card: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-card", help="Write what was understood as a card (TOML) beside the file.", metavar="PATH"
+        ),
+    ] = None,
 ) -> None:
     """Read a dataset or a file, and say what was understood or what is wrong.
 
-    Examples: `tsbench datasets check etth1 --data-dir ~/data`, `tsbench datasets check sales.csv`
-    """
-    from tsbench.data.datasets import known_dataset, load_dataset
+    Examples:
 
-    _print_panel(load_dataset(known_dataset(name), data_dirs=data_dir))
+    - `tsbench datasets check sales.csv`
+
+    - `tsbench datasets check sales.csv --set missing=interpolate --write-card sales.toml`: fill holes
+    """
+    from tsbench.data import check
+    from tsbench.data.datasets import known_dataset, load_dataset, looks_like_file
+    from tsbench.data.readers import read_panel
+
+    known_dataset(name)
+    is_data = looks_like_file(name) and not name.endswith(".toml")
+    if (settings or write_card) and not is_data:
+        raise ConfigError(f"{name}: --set and --write-card are for data files; a card says already how to read its own")
+    told = _parse_settings(settings, "--set")
+    panel = read_panel(name, **told) if is_data else load_dataset(name, data_dirs=data_dir)
+    for line in check.describe(panel):
+        typer.echo(line)
+    _print_scale(panel)
+    if write_card is not None:
+        check.write_card(write_card, panel, Path(name), told)
+        typer.echo(f"card: {write_card}; `tsbench run {write_card} --horizon {max(panel.seasonality, 2)}` runs on it")
 
 
 @datasets_app.command("fetch")
@@ -560,18 +594,9 @@ def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[Pla
     return groups
 
 
-def _print_panel(panel: Panel) -> None:
+def _print_scale(panel: Panel) -> None:
     from tsbench.evaluation.metrics import seasonal_scale
 
-    first, last = (str(stamp)[:19].replace("T", " ") for stamp in (panel.timestamps[0], panel.timestamps[-1]))
-    typer.echo(f"{panel.name}: {len(panel.values):,} rows x {panel.num_channels} channels, {first} to {last}")
-    typer.echo(f"channels: {', '.join(panel.channels[:12])}{', ...' if panel.num_channels > 12 else ''}")
-    typer.echo(f"freq {panel.freq}, seasonality {panel.seasonality} rows, fingerprint {panel.fingerprint}")
-    for part in (panel.train, panel.validation, panel.test):
-        low, high = part.bounds[0]
-        typer.echo(f"{part.name + ':':12}{high - low:,} rows from {str(panel.timestamps[low])[:19].replace('T', ' ')}")
     for channel, scale in zip(panel.channels, seasonal_scale(panel.train, panel.seasonality), strict=True):
         if scale == 0:
             typer.echo(f"note: {channel} repeats itself exactly from season to season in the training rows: no MASE")
-    for note in panel.notes:
-        typer.echo(f"note: {note}")

@@ -68,7 +68,7 @@ def test_a_card_without_the_optional_keys_is_cut_seven_one_two(tmp_path: Path) -
     card = read_card(written(tmp_path, LEAST))
 
     assert str(card.split) == "70% / 10% / 20% of the rows, in order"
-    assert (card.encoding, card.freq, card.seasonality, card.targets) == ("utf-8", None, None, None)
+    assert (card.encoding, card.freq, card.seasonality, card.targets) == (None, None, None, None)
 
 
 def test_a_card_cannot_be_changed() -> None:
@@ -105,7 +105,9 @@ def test_an_unknown_dataset_gets_the_nearest_name() -> None:
         pytest.param(LEAST + "rows_are_consecutive = true", "'rows_are_consecutive' needs a 'freq'", id="no freq"),
         pytest.param(LEAST + "seasonality = 0", "seasonality = 0: input should be greater than", id="season"),
         pytest.param(LEAST + "seasonality = 'day'", "seasonality = 'day': input should be a valid int", id="type"),
-        pytest.param(LEAST + "encoding = 'latin9'", "encoding = 'latin9': input should be 'utf-8' or", id="encoding"),
+        pytest.param(
+            LEAST + "encoding = 'latin9'", "encoding = 'latin9': input should be 'utf-8', 'utf-16' or", id="encoding"
+        ),
         pytest.param(LEAST + "[split]\nby = 'magic'", "'counts', 'fractions', 'dates'", id="split"),
         pytest.param("name = ", "not valid TOML", id="TOML"),
     ],

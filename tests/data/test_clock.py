@@ -6,12 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsbench.data.clock import check_freq, check_order, following, infer_freq, infer_seasonality
+from tsbench.data.clock import Grid, check_freq, following, infer_freq, infer_seasonality
 from tsbench.errors import DataError
 
 
 def row(number: int) -> str:
     return f"row {number}"
+
+
+def freq_of(*items: pd.DatetimeIndex) -> str:
+    """What is inferred from these items."""
+    return infer_freq(np.concatenate([item.to_numpy() for item in items]), np.cumsum([0, *map(len, items)]), row)
+
+
+def one_item(index: pd.DatetimeIndex) -> np.ndarray:
+    return np.array([0, len(index)])
 
 
 def stamps(*texts: str) -> pd.DatetimeIndex:
@@ -69,60 +78,78 @@ def test_the_clock_goes_on_after_the_last_stamp(last: str, freq: str, expected: 
     assert following(np.datetime64(last, "ns"), freq, 2).equals(stamps(*expected))
 
 
-def test_stamps_in_order_are_accepted() -> None:
-    check_order(stamps("2024-01-01", "2024-01-02", "2024-01-05"), row)
-
-
-def test_the_first_repeated_stamp_is_named() -> None:
-    repeated = stamps("2024-01-01", "2024-01-02", "2024-01-02", "2024-01-03", "2024-01-03")
-
-    with pytest.raises(DataError, match=r"^row 2: timestamp 2024-01-02 00:00:00 repeats the row before \(2 such"):
-        check_order(repeated, row)
-
-
-def test_the_first_descending_stamp_is_named() -> None:
-    with pytest.raises(DataError, match=r"^row 2: timestamp 2024-01-02 00:00:00 comes after 2024-01-03.* sort"):
-        check_order(stamps("2024-01-01", "2024-01-03", "2024-01-02", "2024-01-04"), row)
-
-
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_two_stamps_do_not_show_a_step(count: int) -> None:
     with pytest.raises(DataError, match=rf"{count} rows; three are needed"):
-        infer_freq(pd.date_range("2024-01-01", periods=count, freq="h"), row)
+        freq_of(pd.date_range("2024-01-01", periods=count, freq="h"))
 
 
-@pytest.mark.parametrize("freq", ["h", "D", "B", "W-MON", "MS", "ME", "QS", "YS"])
-def test_the_row_after_a_gap_is_named_whatever_the_step(freq: str) -> None:
-    """Months, quarters and business days differ in length: that is not the irregularity."""
+@pytest.mark.parametrize(
+    "freq", ["h", "D", "B", "W-MON", "MS", "ME", "QS-JAN", "YS-JAN", "10min", "2D", "2W-MON", "3h", "2MS", "QE-DEC"]
+)
+@pytest.mark.parametrize("missing", [[], [3], [33], [5, 6, 7, 20]])
+def test_a_step_is_seen_although_rows_are_missing(freq: str, missing: list[int]) -> None:
+    """Months, quarters and business days differ in length: that is no irregularity."""
     whole = pd.date_range("2001-01-01", periods=40, freq=freq)
 
-    with pytest.raises(DataError) as refusal:
-        infer_freq(whole.delete(33), row)
+    found = freq_of(whole.delete(missing))
 
-    assert str(refusal.value).startswith(
-        f"row 33: {whole[34]} comes after {whole[32]}, where {whole[33]} was expected (1 such places)"
-    )
+    assert pd.date_range(whole[0], periods=40, freq=found).equals(whole)
 
 
-def test_a_gap_in_the_first_rows_is_named_too() -> None:
-    whole = pd.date_range("2024-01-01", periods=40, freq="MS")
+@pytest.mark.parametrize("freq", ["h", "D", "B", "W-MON", "MS", "ME", "QS-JAN", "YS-JAN", "2W-MON", "2MS"])
+def test_a_grid_counts_steps_from_each_items_first_stamp_and_back(freq: str) -> None:
+    whole = pd.date_range("2001-01-01", periods=40, freq=freq).to_numpy()
+    grid, firsts = Grid.of(freq, whole), np.repeat(whole[[0, 8]], [40, 32])
+    both = np.concatenate([whole, whole[8:]])
 
-    with pytest.raises(DataError, match=r"^row 3: 2024-05-01 .* where 2024-04-01 00:00:00 was expected"):
-        infer_freq(whole.delete(3), row)
+    steps, on = grid.positions(both, firsts)
+
+    assert on.all()
+    assert steps.tolist() == [*range(40), *range(32)]
+    assert (grid.stamps(firsts, steps) == both).all()
+    assert not grid.positions(both + np.timedelta64(1, "m"), firsts)[1].any()
+
+
+def test_items_may_start_at_different_times() -> None:
+    first = pd.date_range("2024-01-01 00:00", periods=30, freq="h")
+    second = pd.date_range("2022-05-01 00:30", periods=10, freq="h")
+
+    assert freq_of(first, second) == "h"
+
+
+@pytest.mark.parametrize(
+    ("freq", "second", "expected"),
+    [("W-MON", "W-WED", "7D"), ("QS-JAN", "QS-FEB", "3MS"), ("YS-JAN", "YS-MAY", "12MS")],
+)
+def test_items_that_begin_their_weeks_or_quarters_elsewhere_share_the_plain_step(
+    freq: str, second: str, expected: str
+) -> None:
+    items = (pd.date_range("2001-01-01", periods=20, freq=anchor) for anchor in (freq, second))
+
+    assert freq_of(*items) == expected
 
 
 def test_stamps_without_any_step_are_irregular() -> None:
     gaps = np.cumsum([1, 5, 2, 9, 4, 7, 3])
 
-    with pytest.raises(DataError, match="the series is irregular; fill or resample"):
-        infer_freq(pd.Timestamp("2024-01-01") + pd.to_timedelta(gaps, unit="h"), row)
+    with pytest.raises(DataError, match="the series is irregular: its stamps lie on no common step; resample it"):
+        freq_of(pd.Timestamp("2024-01-01") + pd.to_timedelta(gaps * 7919, unit="s"))
+
+
+def test_a_stamp_between_the_steps_is_named() -> None:
+    index = pd.date_range("2024-01-01", periods=40, freq="h")
+    moved = index.where(np.arange(40) != 20, index + pd.Timedelta(minutes=7))
+
+    with pytest.raises(DataError, match=r"^row 20: 2024-01-01 20:07:00 comes after .* where 2024-01-01 20:00:00 was"):
+        freq_of(moved)
 
 
 @pytest.mark.parametrize(("freq", "given"), [("h", "60min"), ("7D", "W-MON"), ("MS", "MS"), ("QS", "3MS")])
 def test_another_name_of_the_same_step_is_accepted(freq: str, given: str) -> None:
     index = pd.date_range("2024-01-01", periods=50, freq=freq)
 
-    check_freq(given, index, infer_freq(index, row), "file")
+    check_freq(given, index.to_numpy(), one_item(index), "file")
 
 
 @pytest.mark.parametrize(("freq", "given"), [("h", "D"), ("D", "B"), ("W-WED", "W"), ("YS", "365D"), ("MS", "ME")])
@@ -130,10 +157,10 @@ def test_a_step_that_the_stamps_contradict_is_refused(freq: str, given: str) -> 
     index = pd.date_range("2024-01-01", periods=50, freq=freq)
 
     with pytest.raises(DataError, match=rf"^file: the freq given is '{given}', but the timestamps follow"):
-        check_freq(given, index, infer_freq(index, row), "file")
+        check_freq(given, index.to_numpy(), one_item(index), "file")
 
 
 @pytest.mark.parametrize("given", ["hourly", "H", "1", ""])
 def test_a_step_that_pandas_does_not_know_is_refused(given: str) -> None:
     with pytest.raises(DataError, match="is no pandas offset alias; write h, 15min, D, W-MON or MS"):
-        check_freq(given, pd.date_range("2024-01-01", periods=5, freq="h"), None, "file")
+        check_freq(given, pd.date_range("2024-01-01", periods=5, freq="h").to_numpy(), np.array([0, 5]), "file")

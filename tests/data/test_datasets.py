@@ -133,7 +133,7 @@ def test_rows_are_taken_as_consecutive_only_where_the_card_says_so(shared_data: 
     """Weather repeats a timestamp: as a plain file it is refused."""
     assert load_or_skip("weather", shared_data).freq == "10min"
 
-    with pytest.raises(DataError, match="repeats the row before"):
+    with pytest.raises(DataError, match="repeats the one of line 19045"):
         load_dataset(str(find(load_card("weather"), [shared_data])))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsbench.data.readers import parse_csv, read_panel
+from tsbench.data.readers import read_panel
 from tsbench.data.splits import SplitByCounts
-from tsbench.errors import DataError
+from tsbench.errors import ConfigError, DataError
 
 
 def csv_text(num_rows: int = 60, freq: str = "h", header: str = "date,a,b") -> str:
@@ -158,12 +158,19 @@ def test_names_that_are_numbers_are_names_beside_a_named_time_column(tmp_path: P
     assert read_panel(path).channels == ("0", "1")
 
 
-def test_a_table_in_another_encoding_is_read_when_the_card_says_so() -> None:
-    data = csv_text(header="date,°C,b").encode("cp1252")
+@pytest.mark.parametrize(
+    ("encoding", "note"),
+    [("cp1252", "encoding: cp1252 (inferred: line 1 is not UTF-8)"), ("utf-16", "encoding: utf-16 (inferred from its")],
+)
+def test_another_encoding_is_seen_and_stated_or_told(tmp_path: Path, encoding: str, note: str) -> None:
+    path = tmp_path / "weather.csv"
+    path.write_bytes(csv_text(header="date,°C,b").encode(encoding))
 
-    assert list(parse_csv(data, "weather.csv", "cp1252").frame.columns) == ["date", "°C", "b"]
-    with pytest.raises(DataError, match=r"weather.csv, line 1: not utf-8 text; save the file as UTF-8"):
-        parse_csv(data, "weather.csv")
+    seen, told = read_panel(path), read_panel(path, encoding=encoding)
+
+    assert seen.channels == told.channels == ("°C", "b")
+    assert [line for line in seen.notes if line not in told.notes] == [seen.notes[0]]
+    assert seen.notes[0].startswith(note)
 
 
 def test_time_zones_are_converted_to_utc_and_that_is_stated(tmp_path: Path) -> None:
@@ -243,12 +250,12 @@ def test_rows_are_named_by_line_in_a_file_and_by_number_in_a_frame(tmp_path: Pat
         ({"targets": []}, "nothing to forecast"),
         ({"freq": "H"}, "freq 'H' is no pandas offset alias; write h"),
         ({"freq": "D"}, "the freq given is 'D', but the timestamps follow 'h'"),
-        ({"seasonality": 0}, "seasonality = 0: give a whole number of rows, 1 for none"),
-        ({"seasonality": 2.5}, "seasonality = 2.5: give a whole number"),
+        ({"seasonality": 0}, "seasonality = 0: input should be greater than or equal to 1"),
+        ({"seasonality": 2.5}, "seasonality = 2.5: input should be a valid integer"),
     ],
 )
 def test_what_is_told_must_be_true_of_the_file(sales: Path, options: dict, words: str) -> None:
-    with pytest.raises(DataError) as refusal:
+    with pytest.raises((DataError, ConfigError)) as refusal:
         read_panel(sales, **options)
 
     assert words in str(refusal.value)
@@ -266,7 +273,6 @@ def test_what_is_told_must_be_true_of_the_file(sales: Path, options: dict, words
         pytest.param(hourly_frame().assign(a="x"), "row 0, column 'a': 'x' is not a number (60 such", id="text"),
         pytest.param(hourly_frame().assign(a=np.inf), "row 0, column 'a': inf is not finite", id="inf"),
         pytest.param(hourly_frame().assign(a=2e39), "2e+39 is larger than float32 holds", id="large constant"),
-        pytest.param(hourly_frame()[::-1], "row 1: timestamp 2024-01-03 10:00:00 comes after", id="newest first"),
     ],
 )
 def test_a_bad_frame_is_refused_with_the_row(frame: pd.DataFrame, words: str) -> None:

@@ -196,6 +196,7 @@ def make_plan(
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
                     part.starts(context_length, horizon)  # raises when there is no window
+                notes += _left_out(panel, context_length, horizon)
                 matched = _matched(rows, experiment, panel, context_length, horizon, where)
                 notes += [_account(panel, context_length, horizon, matched)] if matched else []
                 runs += [
@@ -245,6 +246,20 @@ def _matched(
             shape = WindowShape(context_length, horizon, channels, channels, panel.seasonality)
             found[row.label] = match_parameters(spec, shape, row.arguments, experiment.num_parameters, where)
     return found
+
+
+def _left_out(panel: Panel, context_length: int, horizon: int) -> list[str]:
+    """Items that are too short for a window: no word is lost on them elsewhere."""
+    notes = []
+    for part in (panel.train, panel.validation, panel.test):
+        items = part.without_window(context_length, horizon)
+        if len(items):
+            names = ", ".join(panel.items[item] for item in items[:8]) + (", ..." if len(items) > 8 else "")
+            notes.append(
+                f"{panel.name}, {context_length} → {horizon}: {len(items):,} of {len(panel.items):,} items are too short "
+                f"for a window in the {part.name} part and are left out of it: {names}"
+            )
+    return notes
 
 
 def _account(panel: Panel, context_length: int, horizon: int, matched: Mapping[str, tuple[dict[str, Any], int]]) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from tsbench.data.reading import Reading
 from tsbench.data.splits import SPLIT_KEYS, SplitByFractions, SplitRule
 from tsbench.errors import ConfigError, from_validation, unknown
 from tsbench.resources import resource_dir
 
 
-class DatasetCard(BaseModel):
+class DatasetCard(Reading):
     """The facts about a dataset. Either `file` or `synthetic` says where the values come from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     title: str
@@ -27,24 +26,14 @@ class DatasetCard(BaseModel):
     """The line that the licence wants shown; printed in every report."""
     citation: str = ""
     file: str | None = Field(None, pattern=r"^[^/\\]+$")
-    """Name of the file without folders, looked for in the data folders and the cache; `.gz` may follow."""
+    """Name of the file, or of a folder of files, without folders; looked for in the data folders and the cache. `.gz`
+    may follow."""
     urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+/.+")], ...] = ()
     """Addresses of the file, tried in this order."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Of the unpacked bytes, with LF line ends."""
     synthetic: dict[str, int | float] | None = None
     """Keywords of `tsbench.data.synthetic.synthetic_panel` instead of a file."""
-    time_column: str | None = None
-    """None: inferred."""
-    targets: tuple[str, ...] | None = None
-    """The columns to forecast; None: all but the time column."""
-    encoding: Literal["utf-8", "cp1252"] = "utf-8"
-    freq: str | None = None
-    """A pandas offset alias; None: inferred from the timestamps."""
-    seasonality: int | None = Field(None, ge=1)
-    """Rows in a season; None: inferred from freq."""
-    rows_are_consecutive: bool = False
-    """Take the rows as equally spaced even where a timestamp repeats or skips, as the literature does."""
     split: SplitRule = SplitByFractions()
     units: str = ""
     defects: tuple[str, ...] = ()
@@ -56,8 +45,6 @@ class DatasetCard(BaseModel):
             raise ValueError("give either 'file' or a table 'synthetic'")
         if self.urls and not self.sha256:
             raise ValueError("'urls' need a 'sha256' to verify what they give")
-        if self.rows_are_consecutive and not self.freq:
-            raise ValueError("'rows_are_consecutive' needs a 'freq'")
         return self
 
 

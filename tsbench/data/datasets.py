@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
@@ -10,13 +11,13 @@ from pathlib import Path
 from tsbench.data.cards import DatasetCard, list_cards, load_card, read_card
 from tsbench.data.files import fetch, read_verified
 from tsbench.data.panel import About, Panel
-from tsbench.data.readers import panel_from_table, parse_csv, read_panel
+from tsbench.data.readers import panel_of, read_panel, read_sheet, sheet_of_bytes
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.errors import ConfigError, DataError, unknown
 
 
 def load_dataset(name: str, *, data_dirs: Sequence[str | Path] = ()) -> Panel:
-    """The panel of a card (`tsbench datasets list`), of a card file of your own (`.toml`), or of a CSV file.
+    """The panel of a card (`tsbench datasets list`), of a card file of your own (`.toml`), or of a file or a folder.
 
     A card's file is looked for in `data_dirs`, in the folders of TSBENCH_DATA, among the embedded files and in the
     cache; if it is in none of them, it is downloaded to the cache and its checksum verified.
@@ -34,7 +35,15 @@ def load_dataset(name: str, *, data_dirs: Sequence[str | Path] = ()) -> Panel:
 
 def looks_like_file(name: str) -> bool:
     """Whether this names a file rather than a card; `sales.csv` does even when it is missing."""
-    return name not in list_cards() and (Path(name).suffix != "" or "/" in name or Path(name).is_file())
+    return name not in list_cards() and (Path(name).suffix != "" or "/" in name or (name != "" and Path(name).exists()))
+
+
+def is_card(path: Path) -> bool:
+    """Whether a TOML file is a card, not an experiment: it says where values come from."""
+    try:
+        return bool({"file", "synthetic"} & tomllib.loads(path.read_text(encoding="utf-8")).keys())
+    except (OSError, ValueError):  # whoever reads it then says what is wrong
+        return False
 
 
 def known_dataset(name: str) -> str:
@@ -59,15 +68,5 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
             raise ConfigError(f"{where}: {error}") from error
         return replace(panel, name=card.name, about=about, defects=card.defects)
     path = fetch(card, data_dirs)
-    return panel_from_table(
-        parse_csv(read_verified(path, card), str(path), card.encoding),
-        name=card.name,
-        about=about,
-        time_column=card.time_column,
-        targets=card.targets,
-        freq=card.freq,
-        seasonality=card.seasonality,
-        split=card.split,
-        rows_are_consecutive=card.rows_are_consecutive,
-        defects=card.defects,
-    )
+    sheet = read_sheet(path, card) if path.is_dir() else sheet_of_bytes(read_verified(path, card), str(path), card)
+    return panel_of(sheet, card, name=card.name, about=about, defects=card.defects)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
+import lzma
 import os
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +23,23 @@ CACHE_VARIABLE = "TSBENCH_CACHE"
 """Environment variable with the folder for downloads; without it, the user's cache folder."""
 
 
+_PACKED = {".gz", ".bz2", ".xz", ".zip"}
+_UNPACK = {
+    b"\x1f\x8b": ("gzip", gzip.decompress),
+    b"BZh": ("bzip2", bz2.decompress),
+    b"\xfd7zXZ\x00": ("xz", lzma.decompress),
+}
+"""By their first bytes."""
+
+
+def plain_name(path: Path) -> str:
+    """A file's name without its suffixes; a folder's own."""
+    name = path.name if path.suffix.lower() not in _PACKED else path.stem
+    return (name if path.is_dir() else name.rsplit(".", 1)[0]) or "data"
+
+
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file, unpacked if they are gzipped. Raises DataError."""
+    """The bytes of a file, unpacked if they are compressed (gzip, bzip2, xz, a zip with one file). Raises DataError."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -29,14 +48,39 @@ def read_bytes(path: Path) -> bytes:
         ) from None
     except IsADirectoryError:
         raise DataError(f"{path}: a folder; name a file in it") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    if data[:2] != b"\x1f\x8b":
-        return data
+    except (OSError, ValueError) as error:
+        problem = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read ({problem}); check the path and its permissions") from error
+    if data.startswith(b"PK\x03\x04"):
+        return _unzipped(data, path)
+    for magic, (kind, unpack) in _UNPACK.items():
+        if data.startswith(magic):
+            try:
+                return unpack(data)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                raise DataError(f"{path}: a damaged {kind} file ({error}); fetch it again") from error
+    return data
+
+
+def _unzipped(data: bytes, path: Path) -> bytes:
+    """The one file of an archive, in memory: nothing is written, so no path in it can lead anywhere."""
     try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: a damaged gzip file ({error}); fetch it again") from error
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+            if "[Content_Types].xml" in names:
+                raise DataError(f"{path}: not a CSV file but a spreadsheet; export it as comma-separated text")
+            if len(names) != 1:
+                raise DataError(
+                    f"{path}: {len(names)} files in the archive ({', '.join(names[:4])}); unpack it into a folder, and "
+                    "name that"
+                )
+            return archive.read(names[0])
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
+        # RuntimeError: a password; NotImplementedError, one of its kind: an unknown compression.
+        raise DataError(
+            f"{path}: not a CSV file but a damaged zip archive or spreadsheet ({error}); fetch it again, or export it "
+            "as comma-separated text"
+        ) from error
 
 
 def cache_dir() -> Path:
@@ -60,7 +104,7 @@ def find(card: DatasetCard, data_dirs: Sequence[Path] = ()) -> Path | None:
 def _matches(folder: Path, name: str) -> Iterator[Path]:
     for where, subfolders, files in os.walk(folder):
         subfolders.sort()
-        yield from (Path(where) / candidate for candidate in (name, f"{name}.gz") if candidate in files)
+        yield from (Path(where) / candidate for candidate in (name, f"{name}.gz") if candidate in {*files, *subfolders})
 
 
 def fetch(card: DatasetCard, data_dirs: Sequence[Path] = ()) -> Path:

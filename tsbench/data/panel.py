@@ -59,7 +59,7 @@ class Panel:
             raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
         if not isinstance(self.seasonality, Integral) or self.seasonality < 1:
             raise DataError(f"{self.name}: seasonality = {self.seasonality}: give a whole number of rows, 1 for none")
-        object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name))
+        object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name, self.items))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -106,9 +106,14 @@ class Part:
         return self.panel.bounds[self.name]
 
     @property
+    def rows(self) -> np.ndarray:
+        """`[T]`: the numbers of the rows of this part, of all items."""
+        return _runs(self.bounds[:, 0], self.bounds[:, 1] - self.bounds[:, 0])
+
+    @property
     def values(self) -> np.ndarray:
         """`[T, C]`: the rows of this part alone, of all items."""
-        return np.concatenate([self.panel.values[low:high] for low, high in self.bounds])
+        return self.panel.values[self.rows]
 
     def starts(self, context_length: int, horizon: int) -> np.ndarray:
         """First rows `[N]` of all windows whose target lies wholly in this part.
@@ -118,16 +123,27 @@ class Part:
 
         Raises DataError when there is no such window.
         """
-        first_row = self.panel.offsets[:-1]
-        low = np.maximum(self.bounds[:, 0] - context_length, first_row)
-        high = self.bounds[:, 1] - context_length - horizon + 1
-        counts = np.maximum(high - low, 0)
+        low, counts = self._starts(context_length, horizon)
         if not counts.sum():
             raise DataError(
                 f"{self.panel.name}: too few rows: the {self.name} part has {np.diff(self.bounds).max():,}, and a "
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        # Row numbers of all items in one go: each item's own count from zero, moved to its first start.
-        before = np.cumsum(counts) - counts
-        return np.arange(counts.sum()) + np.repeat(low - before, counts)
+        return _runs(low, counts)
+
+    def without_window(self, context_length: int, horizon: int) -> np.ndarray:
+        """The numbers of the items that are too short for a window in this part."""
+        return np.flatnonzero(self._starts(context_length, horizon)[1] == 0)
+
+    def _starts(self, context_length: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first start and the number of windows of each item, both `[items]`."""
+        low = np.maximum(self.bounds[:, 0] - context_length, self.panel.offsets[:-1])
+        high = self.bounds[:, 1] - context_length - horizon + 1
+        return low, np.maximum(high - low, 0)
+
+
+def _runs(low: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`low[i], low[i] + 1, ...`, `counts[i]` of them, for all items in one go."""
+    before = np.cumsum(counts) - counts
+    return np.arange(counts.sum()) + np.repeat(low - before, counts)

@@ -1,319 +1,250 @@
-"""Reading a wide table, one row per timestamp and one column per channel, into a panel."""
+"""From a file, a folder or a frame to a panel. Each format gives a sheet; everything after that is one road."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from tsbench.data.clock import check_freq, check_order, infer_freq, infer_seasonality
-from tsbench.data.files import read_bytes
+from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
+from tsbench.data.files import plain_name, read_bytes
+from tsbench.data.holes import Filled, offsets_of, without_holes
+from tsbench.data.layouts import sheet_of
+from tsbench.data.numbers import to_float32
 from tsbench.data.panel import About, Panel
-from tsbench.data.splits import SplitByFractions, SplitRule
+from tsbench.data.reading import Reading, remedy
+from tsbench.data.sheet import Sheet, joined
+from tsbench.data.splits import SplitByFractions
+from tsbench.data.tables import ARROW_MAGIC, frame_of, parse_arrow, parse_text, table_of_frame
+from tsbench.data.times import to_utc
+from tsbench.data.tsf import parse_tsf
 from tsbench.errors import DataError
 
-_TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
+_SUFFIXES = {".csv", ".tsv", ".txt", ".tsf", ".parquet", ".feather", ".arrow"}
+"""What is read of a folder."""
 
 
-def read_panel(
-    source: str | Path | pd.DataFrame,
-    *,
-    name: str | None = None,
-    time_column: str | None = None,
-    targets: Sequence[str] | None = None,
-    freq: str | None = None,
-    seasonality: int | None = None,
-    split: SplitRule | None = None,
-) -> Panel:
-    """A panel from a wide CSV file (also gzipped) or a DataFrame; what is not given is found out, see `inferred`.
+def read_panel(source: Any, *, name: str | None = None, **told: Any) -> Panel:
+    """A panel from a file, a folder of files, or a frame; what is not told is found out, see `notes`.
 
-    A DataFrame may carry its timestamps as index. `split` defaults to the first 70 % of the rows for training and the
-    last 20 % for testing.
+    source: CSV and its relatives, Parquet, Feather, Monash `.tsf`, M4's rows, also compressed; a folder, each of whose
+    files is an item; a DataFrame of pandas (timestamps may be its index), polars, pyarrow, whatever speaks Arrow.
+    told: fields of a card that say how to read (datasets/README.md), such as `time_column`, `item_columns`, `targets`,
+    `freq`, `seasonality`, `missing` or `split`.
 
-    Raises DataError with the line and the column of the first thing that is wrong.
+    Raises DataError with the line and the column of the first thing that is wrong, ConfigError for a wrong keyword.
     """
-    if isinstance(source, pd.DataFrame):
-        table = Table(_with_time_as_column(source), name or "data", "row", first_row=0)
-    else:
+    reading = Reading.of("read_panel", **told)
+    if isinstance(source, (str, Path)):
         path = Path(source)
-        table = parse_csv(read_bytes(path), str(path))
-        name = name or path.name.removesuffix(".gz").rsplit(".", 1)[0]
-    return panel_from_table(
-        table,
-        name=name or "data",
-        time_column=time_column,
-        targets=targets,
-        freq=freq,
-        seasonality=seasonality,
-        split=split,
-        about=About(title=Path(table.where).name),
-    )
-
-
-def _with_time_as_column(source: pd.DataFrame) -> pd.DataFrame:
-    """A copy whose rows count from 0 and whose column names are text."""
-    frame = source.set_axis(source.columns.map(str), axis="columns")
-    if not isinstance(source.index, pd.DatetimeIndex):
-        return frame.reset_index(drop=True)
-    name = str(source.index.name or "index")
-    if name in frame:
-        raise DataError(f"the frame's index and one of its columns are both called {name!r}; rename one of them")
-    return frame.reset_index(names=name)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A parsed table and the words for a place in it."""
-
-    frame: pd.DataFrame
-    where: str
-    row_word: str = "line"
-    first_row: int = 2
-    """What the first data row is called: line 2 of a file, after the header."""
-
-    def place(self, row: int, column: str | None = None) -> str:
-        at = f"{self.where}, {self.row_word} {row + self.first_row}"
-        return at if column is None else f"{at}, column {column!r}"
-
-
-def parse_csv(data: bytes, where: str, encoding: str = "utf-8") -> Table:
-    """Comma-separated bytes with a header line as a table. Raises DataError."""
-    if b"\x00" in data[:4096]:
-        raise DataError(f"{where}: not a CSV file (it holds binary data); export it as comma-separated text")
-    try:
-        text = data.decode("utf-8-sig" if encoding == "utf-8" else encoding).rstrip()
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(f"{where}, line {line}: not {encoding} text; save the file as UTF-8") from error
-    if not text:
-        raise DataError(f"{where}: the file is empty")
-    try:
-        header = next(csv.reader(io.StringIO(text, newline=None), skipinitialspace=True))
-    except csv.Error as error:
-        raise DataError(f"{where}, line 1: not a header of comma-separated names ({error})") from error
-    _check_header(header, where)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the header would be dropped
-            frame = pd.read_csv(io.StringIO(text), skipinitialspace=True, skip_blank_lines=False, index_col=False)
-    except pd.errors.ParserWarning as error:
-        raise DataError(f"{where}, line 2: more cells than column names; give every column a name") from error
-    except (pd.errors.ParserError, ValueError) as error:
-        raise DataError(f"{where}{_parser_words(str(error))}") from error
-    frame.columns = pd.Index(header)
-    return Table(frame, where)
-
-
-def _parser_words(problem: str) -> str:
-    """Where the parser stopped, and what to do about it."""
-    ragged = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", problem)
-    if ragged:
-        columns, line, cells = ragged.groups()
-        return f", line {line}: {cells} cells, but the header names {columns} columns; mend the line"
-    return f": not a table of comma-separated values ({problem.strip()}); look for a quotation mark that is not closed"
-
-
-def _check_header(header: list[str], where: str) -> None:
-    if not header:
-        raise DataError(f"{where}, line 1: blank; the header with the column names belongs there")
-    if len(header) == 1:
-        other = next((mark for mark in ";\t|" if mark in header[0]), None)
-        hint = f"it seems to be separated by {other!r}; save it with commas" if other else "two or more are needed"
-        raise DataError(f"{where}, line 1: one column only, {header[0][:60]!r}; not a CSV table: {hint}")
-    twice = next((cell for i, cell in enumerate(header) if cell in header[:i]), None)
-    if twice is not None:
-        raise DataError(f"{where}, line 1: column {twice!r} is there twice; give each column a name of its own")
-    if all(_is_value(cell) for cell in header):
-        raise DataError(f"{where}, line 1: values instead of column names; add a header line such as date,a,b")
-
-
-def _is_value(cell: str) -> bool:
-    """Whether this is a number or a timestamp, not a name."""
-    try:
-        float(cell)
-    except ValueError:
-        return bool(re.match(r"\d+[-/.]\d+", cell))
-    return True
-
-
-def panel_from_table(
-    table: Table,
-    *,
-    name: str,
-    about: About,
-    time_column: str | None = None,
-    targets: Sequence[str] | None = None,
-    freq: str | None = None,
-    seasonality: int | None = None,
-    split: SplitRule | None = None,
-    rows_are_consecutive: bool = False,
-    defects: Sequence[str] = (),
-) -> Panel:
-    """Check a table and lay it out as a panel of one item."""
-    found: list[str] = []
-    if not len(table.frame):
-        raise DataError(f"{table.where}: column names and no rows; three or more are needed")
-    if time_column is None:
-        time_column = _find_time_column(table)
-        found.append(f"time column: {time_column!r} (inferred)")
-    timestamps = _timestamps(table, time_column, found)
-    seen = None
-    if not rows_are_consecutive:
-        check_order(timestamps, table.place)
-        seen = infer_freq(timestamps, table.place)
-    if freq is None:
-        assert seen is not None  # a card with consecutive rows has a freq, DatasetCard checks it
-        freq = seen
-        found.append(f"frequency: {freq} (inferred from the timestamps)")
+        sheet, name = read_sheet(path, reading), name or plain_name(path)
     else:
-        check_freq(freq, timestamps, seen, table.where)
-    if seasonality is None:
-        seasonality = infer_seasonality(freq)
-        found.append(f"seasonality: {seasonality} rows (the usual season of {freq})")
-    if split is None:
-        split = SplitByFractions()
-        found.append(f"split: {split} (default)")
-    columns = _target_columns(table, time_column, targets)
+        name = name or "data"
+        sheet = sheet_of(table_of_frame(frame_of(source), name), reading)
+    return panel_of(sheet, reading, name=name, about=About(title=Path(sheet.where).name))
+
+
+def read_sheet(path: Path, reading: Reading) -> Sheet:
+    """What a file or a folder holds. Raises DataError."""
+    if not path.is_dir():
+        return sheet_of_bytes(read_bytes(path), str(path), reading)
+    files = [file for file in sorted(path.iterdir()) if _suffix(file) in _SUFFIXES and not file.name.startswith(".")]
+    if not files:
+        raise DataError(f"{path}: a folder without data files ({', '.join(sorted(_SUFFIXES))}); name another one")
+    sheets = []
+    for file in files:
+        sheet = sheet_of_bytes(read_bytes(file), str(file), reading)
+        sheets.append(replace(sheet, items=(plain_name(file),)) if sheet.items == ("",) else sheet)
+    others = [file.name for file in sorted(path.iterdir()) if file not in files]
+    notes = [f"folder: {len(files):,} files, of which each without items of its own is one item"]
+    notes += [f"folder: not read: {', '.join(others[:8])}{', ...' if len(others) > 8 else ''}"] if others else []
+    sheet = joined(sheets, str(path))
+    return replace(sheet, notes=(*notes, *sheet.notes))
+
+
+def _suffix(path: Path) -> str:
+    return next((suffix for suffix in reversed(path.suffixes) if suffix.lower() in _SUFFIXES), "").lower()
+
+
+def sheet_of_bytes(data: bytes, where: str, reading: Reading) -> Sheet:
+    """What the unpacked bytes of a file hold: their first bytes say of which kind they are."""
+    if data.startswith(ARROW_MAGIC):
+        return sheet_of(parse_arrow(data, where), reading)
+    if re.search(rb"(?im)^@(relation|attribute|data)\b", data[:20_000]):
+        return parse_tsf(data, where, reading)
+    return sheet_of(parse_text(data, where, reading), reading)
+
+
+def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:
+    """The road that all formats share: order, clock, holes, short items, float32, split."""
+    notes = list(sheet.notes)
+    if reading.time_zone is not None and not any(note.startswith("time zone") for note in notes):
+        utc = to_utc(sheet.timestamps, sheet.codes, reading.time_zone, sheet.row)
+        notes.append(f"time zone: timestamps were converted from {reading.time_zone} to UTC")
+        sheet = replace(sheet, timestamps=utc)
+    sheet = _without_empty_items(sheet, reading, notes)
+    values, timestamps, offsets, rows = _in_order(sheet, reading, notes)
+    freq, grid = _clock(sheet, timestamps, offsets, rows, reading, notes)
+    values = _without_sentinels(sheet, values, reading, notes)
+    filled = without_holes(sheet, values, timestamps, offsets, rows, grid, reading)
+    notes += filled.notes
+    filled, items = _without_short_items(sheet, filled, reading, notes)
+    if reading.seasonality is None:
+        notes.append(f"seasonality: {infer_seasonality(freq)} rows (the usual season of {freq})")
+    if reading.split is None:
+        notes.append(f"split: {SplitByFractions()} (default)")
     panel = Panel(
         name=name,
-        values=_values(table, columns),
-        timestamps=timestamps.to_numpy(dtype="datetime64[ns]"),
-        channels=tuple(columns),
+        values=to_float32(filled.values, sheet.channels, sheet.where),
+        timestamps=filled.timestamps,
+        channels=sheet.channels,
         freq=freq,
-        seasonality=seasonality,
-        split=split,
+        seasonality=reading.seasonality or infer_seasonality(freq),
+        split=reading.split or SplitByFractions(),
+        items=items,
+        offsets=filled.offsets,
         about=about,
-        inferred=tuple(found),
+        inferred=tuple(notes),
         defects=tuple(defects),
     )
-    return panel
+    scored = int(filled.made[panel.test.rows].sum())
+    told = f"missing: {scored:,} of the filled cells lie in test rows and are scored as if they were measured"
+    return replace(panel, inferred=(*notes, told)) if scored else panel
 
 
-def _find_time_column(table: Table) -> str:
-    frame = table.frame
-    named = [column for column in frame.columns if str(column).strip().lower() in _TIME_NAMES]
-    for column in named + [column for column in frame.columns if column not in named]:
-        cells = frame[column]
-        if pd.api.types.is_datetime64_any_dtype(cells):
-            return column
-        if pd.api.types.is_numeric_dtype(cells):
-            continue
-        # The named column is taken even if a later cell is bad: that cell is then reported with its line.
-        if column in named or _parse_times(cells.head(50)).notna().all():
-            return column
-    if named:  # it holds numbers: the reader of the timestamps says so
-        return named[0]
-    first = frame.columns[0]
-    raise DataError(
-        f"{table.where}: no time column: none of {', '.join(map(repr, frame.columns[:8]))} holds timestamps "
-        f"(first cell of {first!r}: {_shown(frame[first].iloc[0])}); "
-        "add a column such as date with values like 2024-01-31 13:00"
+def _without_empty_items(sheet: Sheet, reading: Reading, notes: list[str]) -> Sheet:
+    lengths = np.bincount(sheet.codes, minlength=len(sheet.items))
+    if lengths.all():
+        return sheet
+    names = [item for item, length in zip(sheet.items, lengths, strict=True) if not length]
+    if reading.min_rows is None:
+        raise DataError(_too_short(sheet, names, "no values", 1))
+    notes.append(f"items: {len(names):,} without values are left out: {_listed(names)}")
+    return replace(
+        sheet,
+        codes=(np.cumsum(lengths > 0) - 1)[sheet.codes],
+        items=tuple(item for item, length in zip(sheet.items, lengths, strict=True) if length),
     )
 
 
-def _parse_times(cells: pd.Series) -> pd.Series:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Could not infer format")  # the refusal that follows says it with the line
-        return pd.to_datetime(cells, errors="coerce", utc=True)
+def _too_short(sheet: Sheet, names: list[str], have: str, min_rows: int) -> str:
+    some = f"{len(names):,} of {len(sheet.items):,} items have {have}: {_listed(names)}"
+    if sheet.items == ("",):
+        return f"{sheet.where}: {have}; bring more rows"
+    return f"{sheet.where}: {some}; leave them out: {remedy(sheet.where, f'min_rows={min_rows}')}"
 
 
-def _timestamps(table: Table, column: str, found: list[str]) -> pd.DatetimeIndex:
-    if column not in table.frame:
-        raise DataError(
-            f"{table.where}: no column {column!r} for the time; "
-            f"there are {', '.join(map(repr, table.frame.columns[:12]))}"
-        )
-    cells = table.frame[column]
-    if pd.api.types.is_numeric_dtype(cells):
-        raise DataError(
-            f"{table.where}, column {column!r}: numbers such as {cells.iloc[0]} instead of timestamps; "
-            "write them like 2024-01-31 13:00"
-        )
-    parsed = _parse_times(cells)
-    bad = np.flatnonzero(parsed.isna().to_numpy())
-    if bad.size:
-        row = int(bad[0])
-        raise DataError(
-            f"{table.place(row, column)}: {_shown(cells.iloc[row])} is not a timestamp ({len(bad)} such cells); "
-            "write all of them one way, such as 2024-01-31 13:00"
-        )
-    sample = str(cells.iloc[0])
-    if sample.endswith("Z") or "+" in sample[10:] or "-" in sample[11:]:
-        found.append("time zone: timestamps were converted to UTC")
-    parsed = parsed.dt.tz_localize(None)
-    outside = np.flatnonzero(~parsed.between(pd.Timestamp.min, pd.Timestamp.max).to_numpy())
-    if outside.size:
-        row = int(outside[0])
-        raise DataError(
-            f"{table.place(row, column)}: {_shown(cells.iloc[row])} is outside the years 1678 to 2261, which the clock "
-            "holds; move the timestamps into them"
-        )
-    return pd.DatetimeIndex(parsed.astype("datetime64[ns]"))
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def _target_columns(table: Table, time_column: str, targets: Sequence[str] | None) -> list[str]:
-    columns = [column for column in table.frame.columns if column != time_column] if targets is None else list(targets)
-    missing = [column for column in columns if column not in table.frame]
-    if missing:
-        raise DataError(
-            f"{table.where}: no column {missing[0]!r}; there are {', '.join(map(repr, table.frame.columns))}"
-        )
-    twice = next((column for i, column in enumerate(columns) if column in columns[:i]), None)
-    if twice is not None:
-        raise DataError(f"{table.where}: target {twice!r} is there twice; name each column once")
-    if not columns:
-        raise DataError(f"{table.where}: no column beside the time column {time_column!r}: nothing to forecast")
-    return columns
-
-
-def _values(table: Table, columns: list[str]) -> np.ndarray:
-    """`[T, C]` float32. Raises DataError at the first cell that is no finite number or that float32 cannot hold."""
-    values = np.empty((len(table.frame), len(columns)), dtype=np.float64)
-    for index, column in enumerate(columns):
-        cells = table.frame[column]
-        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
-        _refuse_first(table, column, cells, numbers)
-        values[:, index] = numbers
-    rounded = np.ascontiguousarray(values, dtype=np.float32)
-    spread = values.std(axis=0) if len(values) else np.zeros(len(columns))
-    lost = np.abs(values - rounded).max(axis=0, initial=0)
-    # A level of 1e9 with a spread of 1 would be rounded away silently.
-    bad = np.flatnonzero((lost > 1e-3 * spread) & (spread > 0))
-    if bad.size:
-        raise DataError(
-            f"{table.where}, column {columns[bad[0]]!r}: its values vary by {spread[bad[0]]:.3g} around a level that "
-            f"float32 rounds by up to {lost[bad[0]]:.3g}; subtract a constant from the column or drop it"
-        )
-    return rounded
-
-
-def _refuse_first(table: Table, column: str, cells: pd.Series, numbers: np.ndarray) -> None:
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(numbers) <= np.finfo(np.float32).max))
-    if not bad.size:
-        return
-    row = int(bad[0])
-    cell = cells.iloc[row]
-    if np.isfinite(numbers[row]):
-        problem, remedy = f"{cell} is larger than float32 holds (3.4e38)", "use a larger unit, or leave the column out"
-    elif isinstance(cell, str):
-        problem, remedy = f"{_shown(cell)} is not a number", "mend the cell, or leave the column out"
-    elif pd.isna(cell):
-        problem, remedy = (
-            "a missing value (empty or NaN)",
-            "fill it, for example by interpolation, or leave the column out",
-        )
+def _in_order(
+    sheet: Sheet, reading: Reading, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Values, stamps, offsets and rows of the sheet, by item and time, one row for each stamp."""
+    stamps, codes = sheet.timestamps.to_numpy("datetime64[ns]"), sheet.codes
+    rows = np.argsort(codes, kind="stable") if (np.diff(codes) < 0).any() else np.arange(len(codes))
+    if not reading.rows_are_consecutive:
+        within = np.diff(codes[rows]) == 0
+        backwards = (np.diff(stamps[rows]) < np.timedelta64(0)) & within
+        if backwards.any():
+            rows = rows[np.lexsort((np.arange(len(rows)), stamps[rows], codes[rows]))]
+            how = "newest first" if backwards.sum() == within.sum() else f"{int(backwards.sum()):,} before their time"
+            notes.append(f"order: rows were sorted by time (they came {how})")
+        rows, values = _once(sheet, stamps, rows, reading, notes)
     else:
-        problem, remedy = f"{cell} is not finite", "replace it"
-    raise DataError(f"{table.place(row, column)}: {problem} ({len(bad)} such cells in this column); {remedy}")
+        values = sheet.values[rows]
+    return values, stamps[rows], offsets_of(np.bincount(codes[rows], minlength=len(sheet.items))), rows
 
 
-def _shown(cell: object) -> str:
-    return "an empty cell" if pd.isna(cell) else repr(str(cell)[:40])  # type: ignore[call-overload]
+def _once(
+    sheet: Sheet, stamps: np.ndarray, rows: np.ndarray, reading: Reading, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """One row for each stamp of an item."""
+    again = np.zeros(len(rows), bool)
+    again[1:] = (np.diff(stamps[rows]) == np.timedelta64(0)) & (np.diff(sheet.codes[rows]) == 0)
+    if not again.any():
+        return rows, sheet.values[rows]
+    at = int(np.flatnonzero(again)[0])
+    if reading.repeated == "error":
+        before = sheet.place(int(rows[at - 1]), None).removeprefix(f"{sheet.where}, ")
+        raise DataError(
+            f"{sheet.row(int(rows[at]))}: timestamp {pd.Timestamp(stamps[rows[at]])} repeats the one of {before} "
+            f"({int(again.sum()):,} such places); keep one row for each timestamp. Are there several items? Name them: "
+            "item_columns. Did clocks change? Name their time_zone. Or say which row counts: repeated = first, last or "
+            f"mean: {remedy(sheet.where, 'repeated=first')}"
+        )
+    values = sheet.values[rows]
+    number = np.cumsum(~again) - 1
+    if reading.repeated == "mean":
+        counts = np.maximum(np.bincount(number), 1)[:, None]
+        means = np.stack([np.bincount(number, column) for column in values.T], axis=1) / counts
+        kept = ~again
+        values = means
+    else:
+        kept = ~again if reading.repeated == "first" else np.append(~again[1:], True)
+        values = values[kept]
+    notes.append(
+        f"repeated: {int(again.sum()):,} rows with the timestamp of another; kept is the {reading.repeated} of them"
+    )
+    return rows[kept], values
+
+
+def _clock(
+    sheet: Sheet, timestamps: np.ndarray, offsets: np.ndarray, rows: np.ndarray, reading: Reading, notes: list[str]
+) -> tuple[str, Grid | None]:
+    """The step of time, and its grid; no grid where rows count as consecutive whatever their stamps say."""
+    if reading.freq is not None:
+        on_clock = not reading.rows_are_consecutive
+        check_freq(reading.freq, timestamps, offsets, sheet.where, on_clock=on_clock)
+        return reading.freq, Grid.of(reading.freq, timestamps) if on_clock else None
+    if sheet.freq is not None:
+        notes.append(f"frequency: {sheet.freq} (named in the file)")
+        return sheet.freq, Grid.of(sheet.freq, timestamps)
+    freq = infer_freq(timestamps, offsets, lambda row: sheet.row(int(rows[row])))
+    notes.append(f"frequency: {freq} (inferred from the timestamps)")
+    return freq, Grid.of(freq, timestamps)
+
+
+def _without_sentinels(sheet: Sheet, values: np.ndarray, reading: Reading, notes: list[str]) -> np.ndarray:
+    if not reading.sentinels:
+        return values
+    stands = np.isin(values, reading.sentinels)
+    counts = stands.sum(axis=0)
+    each = [f"{int(count):,} in {name!r}" for name, count in zip(sheet.channels, counts, strict=True) if count]
+    numbers = ", ".join(f"{number:g}" for number in reading.sentinels)
+    notes.append(f"sentinels: {int(counts.sum()):,} cells of {numbers} count as missing: {_listed(each) or 'none'}")
+    return np.where(stands, np.nan, values)
+
+
+def _without_short_items(
+    sheet: Sheet, filled: Filled, reading: Reading, notes: list[str]
+) -> tuple[Filled, tuple[str, ...]]:
+    lengths = np.diff(filled.offsets)
+    least = reading.min_rows or 1
+    short = lengths < least
+    if not short.any():
+        return filled, sheet.items
+    names = [item for item, is_short in zip(sheet.items, short, strict=True) if is_short]
+    if reading.min_rows is None:
+        raise DataError(_too_short(sheet, names, "no row left in which every channel has a value by then", 1))
+    if short.all():
+        raise DataError(f"{sheet.where}: no item has min_rows = {least:,} rows; the longest has {int(lengths.max()):,}")
+    notes.append(
+        f"items: {len(names):,} of {len(sheet.items):,} have fewer than {least:,} rows and are left out: "
+        f"{_listed(names)}"
+    )
+    kept = np.repeat(~short, lengths)
+    items = tuple(item for item, is_short in zip(sheet.items, short, strict=True) if not is_short)
+    return replace(
+        filled,
+        values=filled.values[kept],
+        timestamps=filled.timestamps[kept],
+        offsets=offsets_of(lengths[~short]),
+        made=filled.made[kept],
+    ), items

@@ -1,0 +1,151 @@
+"""Broken variations of small files: a panel or one message each time, never another exception, never a hang.
+
+The seeds are fixed; BROKEN_SECONDS gives more time, as for the ten thousand variations of a release.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tsbench.data.check import describe
+from tsbench.data.readers import read_panel
+from tsbench.errors import TsbenchError
+
+BUDGET_SECONDS = float(os.environ.get("BROKEN_SECONDS", "6"))
+SLOWEST_SECONDS = 20.0
+"""Of one variation, on a busy machine."""
+
+
+def wide() -> bytes:
+    stamps = pd.date_range("2024-01-01", periods=60, freq="h")
+    return "\n".join(["date,a,b", *(f"{stamp},{row},{row % 24}.5" for row, stamp in enumerate(stamps))]).encode()
+
+
+def european() -> bytes:
+    stamps = pd.date_range("2024-01-01", periods=60, freq="D")
+    rows = [f"{stamp:%d.%m.%Y};{row},5;1.{row:03d},25" for row, stamp in enumerate(stamps)]
+    return "\r\n".join(["Datum;Größe;Menge", *rows]).encode("cp1252")
+
+
+def long() -> bytes:
+    stamps = pd.date_range("2024-01-01", periods=20, freq="MS")
+    rows = [f"{item},{stamp:%Y-%m-%d},{row}" for item in ("x", "y", "z") for row, stamp in enumerate(stamps)]
+    return "\n".join(["unique_id,ds,y", *rows]).encode()
+
+
+def rows() -> bytes:
+    return "\n".join(
+        ["V1,V2,V3,V4,V5,V6,V7,V8", *(f"H{row},1,2,3,4,5,6,{'7' * (row % 2)}" for row in range(9))]
+    ).encode()
+
+
+def tsf() -> bytes:
+    head = "@relation x\n@attribute series_name string\n@attribute start_timestamp date\n@frequency monthly\n@data\n"
+    return (
+        head + "".join(f"T{row}:1979-01-01 00-00-00:{','.join(map(str, range(12)))}\n" for row in range(6))
+    ).encode()
+
+
+def epochs() -> bytes:
+    return "\n".join(
+        ["timestamp\tvalue", *(f"{1_700_000_000_000 + 60_000 * row}\t{row}" for row in range(40))]
+    ).encode()
+
+
+FILES = {"wide": wide, "european": european, "long": long, "rows": rows, "tsf": tsf, "epochs": epochs}
+
+NASTY = [
+    b"", b"NA", b"-", b"?", b"1e400", b"-1e39", b"9" * 400, b"nan", b"inf", b'"', b"'", b"\x00", b"\xff\xfe",
+    b"1,234",
+    b"1.234,5", b"2024-02-30", b"0001-01-01", b"9999-12-31", b"01.02.03", b"1998 Q5", b"2024-01-01T00:00Z", b"1 2",
+    b":", b"@data", b"\t", b";", b"\r", b"-9999", b"True", b"1_000", b"0x1F", b"\xe2\x88\x92\x31", b"=SUM(A1)", 
+    b"24:00", b" ",
+]  # fmt: skip
+
+
+def broken(content: bytes, rng: random.Random) -> bytes:
+    """The content after one to three accidents."""
+    for _ in range(rng.randint(1, 3)):
+        lines = content.split(b"\n")
+        line = rng.randrange(len(lines))
+        cut = rng.randrange(len(content) + 1)
+        accident = rng.randrange(12)
+        if accident == 0:
+            content = content[:cut]
+        elif accident == 1:
+            rng.shuffle(lines)
+            content = b"\n".join(lines)
+        elif accident in (2, 3, 4):
+            mark = rng.choice([b",", b";", b"\t", b":"])
+            cells = lines[line].split(mark)
+            cells[rng.randrange(len(cells))] = rng.choice(NASTY)
+            lines[line] = mark.join(cells)
+            content = b"\n".join(lines)
+        elif accident == 5:
+            content = b"\n".join([*lines[:line], *lines[line + rng.randint(1, 3) :]])
+        elif accident == 6:
+            content = b"\n".join([*lines[:line], lines[line], *lines[line:]])
+        elif accident == 7:
+            content = content[:cut] + rng.choice(NASTY) + content[cut:]
+        elif accident == 8:
+            content = content.decode("latin-1").encode(rng.choice(["utf-8", "utf-16", "utf-16-be", "utf-8-sig"]))
+        elif accident == 9:
+            lines[0] = rng.choice(
+                [b"", lines[0].replace(b"b", b"a"), lines[0] + b",a", b"1,2,3", b"V1,V2,V3", b"a", b"ds,ds"]
+            )
+            content = b"\n".join(lines)
+        elif accident == 10:
+            column = rng.choice(NASTY)
+            content = b"\n".join(part + rng.choice([b",", b";"]) + column for part in lines)
+        else:
+            content = content.replace(
+                rng.choice([b",", b"-", b".", b"0", b"\n"]), rng.choice([b";", b"/", b" ", b",", b"\r\n", b""])
+            )
+    return content
+
+
+TOLD = [
+    {}, {}, {}, {"missing": "interpolate"}, {"missing": "forward_fill", "repeated": "mean"}, {"freq": "h"},
+    {"freq": "MS", "min_rows": 5}, {"decimal": "comma"}, {"time_format": "%d.%m.%Y"}, {"time_zone": "Europe/Berlin"},
+    {"sentinels": [-9999, 3], "missing": "interpolate", "repeated": "last"}, {"layout": "rows", "freq": "D"},
+    {"header": False}, {"freq": "B", "rows_are_consecutive": True}, {"targets": ["a"]}, {"item_columns": ["a"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_broken_file_is_read_or_refused_in_one_message(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "broken.csv"
+    end = time.monotonic() + BUDGET_SECONDS
+    outcomes = {"read": 0, "refused": 0}
+    seed = 0
+    while time.monotonic() < end:
+        seed += 1
+        rng = random.Random(f"{kind} {seed}")
+        path.write_bytes(broken(FILES[kind](), rng))
+        told = rng.choice(TOLD)
+        num_lines = 1
+        began = time.monotonic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                panel = read_panel(path, **told)
+                assert all(describe(panel))
+                assert np.isfinite(panel.values).all()
+                outcomes["read"] += 1
+            except TsbenchError as error:
+                outcomes["refused"] += 1
+                num_lines = len(str(error).splitlines())
+            except BaseException as error:
+                error.add_note(f"seed {kind!r} {seed}, told {told}")
+                raise
+        assert num_lines == 1, f"seed {kind} {seed}"
+        assert time.monotonic() - began < SLOWEST_SECONDS, f"seed {kind} {seed}"
+    assert min(outcomes.values()) > 0
