@@ -61,7 +61,7 @@ def test_how_the_file_was_saved_does_not_matter(tmp_path: Path, change) -> None:
 def test_a_question_mark_is_a_missing_value(tmp_path: Path) -> None:
     text = HEADER.format("daily") + SERIES.replace("3,4,5", "3,?,5", 1)
 
-    with pytest.raises(DataError, match="test.tsf, line 9, value 5: a missing value"):
+    with pytest.raises(DataError, match=r"test\.tsf, line 9, value 5: a missing value"):
         panel_of(tmp_path, text)
     assert panel_of(tmp_path, text, missing="interpolate").values[:6, 0].tolist() == [0, 1, 2, 3, 4, 5]
 

@@ -256,8 +256,8 @@ def _left_out(panel: Panel, context_length: int, horizon: int) -> list[str]:
         if len(items):
             names = ", ".join(panel.items[item] for item in items[:8]) + (", ..." if len(items) > 8 else "")
             notes.append(
-                f"{panel.name}, {context_length} → {horizon}: {len(items):,} of {len(panel.items):,} items are too short "
-                f"for a window in the {part.name} part and are left out of it: {names}"
+                f"{panel.name}, {context_length} → {horizon}: {len(items):,} of {len(panel.items):,} items are too "
+                f"short for a window in the {part.name} part and are left out of it: {names}"
             )
     return notes
 

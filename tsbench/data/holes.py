@@ -103,6 +103,12 @@ def _filled(
     last = np.maximum.reduceat(np.where(is_there, number[:, None], -1), offsets[:-1])
     low = np.maximum(first.max(axis=1), offsets[:-1])
     high = np.minimum(last.min(axis=1) + 1, offsets[1:])
+    if (low >= high).all():
+        begins, ends = sheet.channels[int(np.argmax(first[0]))], sheet.channels[int(np.argmin(last[0]))]
+        raise DataError(
+            f"{sheet.where}: no row in which every channel has a value by then: {begins!r} begins after {ends!r} has "
+            "ended; leave one of them out by naming the others in targets"
+        )
     kept = (number >= np.repeat(low, lengths)) & (number < np.repeat(high, lengths))
     filled = _interpolated(values, is_there) if reading.missing == "interpolate" else _carried(values, is_there)
     new = offsets_of(np.maximum(high - low, 0))
