@@ -430,6 +430,12 @@ def test_items_too_short_for_a_window_are_named_before_a_run(sales: Path) -> Non
     )
 
 
+def test_an_unknown_word_about_a_file_names_the_option(sales: Path) -> None:
+    message = refusal("datasets", "check", "sales.csv", "--set", "mising=interpolate")
+
+    assert message.startswith("--set: unknown key 'mising'; did you mean 'missing'?")
+
+
 def test_a_card_says_itself_how_its_file_is_read(sales: Path) -> None:
     assert "--set and --write-card are for data files" in refusal("datasets", "check", "etth1", "--set", "freq=h")
 

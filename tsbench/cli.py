@@ -464,12 +464,14 @@ def check_dataset(
     from tsbench.data import check
     from tsbench.data.datasets import known_dataset, load_dataset, looks_like_file
     from tsbench.data.readers import read_panel
+    from tsbench.data.reading import Reading
 
     known_dataset(name)
     is_data = looks_like_file(name) and not name.endswith(".toml")
     if (settings or write_card) and not is_data:
         raise ConfigError(f"{name}: --set and --write-card are for data files; a card says already how to read its own")
     told = _parse_settings(settings, "--set")
+    Reading.of("--set", **told)
     panel = read_panel(name, **told) if is_data else load_dataset(name, data_dirs=data_dir)
     for line in check.describe(panel):
         typer.echo(line)

@@ -41,6 +41,16 @@ def test_constants_outliers_and_likely_sentinels_are_named() -> None:
     assert "the farthest is 1e+06 at 2024-01-03 12:00:00" in text
 
 
+def test_an_outlier_is_one_among_the_values_of_its_own_item() -> None:
+    stamps = pd.date_range("2024-01-01", periods=40, freq="D")
+    parts = [
+        pd.DataFrame({"unique_id": name, "ds": stamps, "y": level + np.arange(40) % 5})
+        for name, level in (("a", 0.0), ("b", 0.0), ("c", 0.0), ("d", 0.0), ("far", 1e4))
+    ]
+
+    assert "outliers" not in "".join(describe(read_panel(pd.concat(parts))))
+
+
 def test_items_are_counted_and_their_lengths_shown() -> None:
     stamps = pd.date_range("2024-01-01", periods=30, freq="D")
     frame = pd.concat(

@@ -80,6 +80,13 @@ def test_a_channel_that_begins_later_takes_the_others_with_it() -> None:
     assert panel.values.tolist() == [[value, value] for value in TEN[2:]]
 
 
+def test_channels_that_never_meet_are_named() -> None:
+    frame = daily(*TEN[:5], *[NAN] * 5).assign(z=[*[NAN] * 6, 1.0, 2.0, 3.0, 4.0]).drop(columns="unique_id")
+
+    with pytest.raises(DataError, match="no row in which every channel has a value by then: 'z' begins after 'y' has"):
+        read_panel(frame, targets=["y", "z"], missing="interpolate")
+
+
 def test_filled_cells_that_are_scored_are_counted() -> None:
     panel = read_panel(daily(0, 1, 2, 3, 4, 5, 6, 7, NAN, 9), missing="interpolate")
 

@@ -187,6 +187,14 @@ def test_time_may_stand_in_columns_of_its_parts() -> None:
     assert panel.timestamps[-1] == np.datetime64(stamps[-1])
 
 
+def test_a_column_of_years_is_the_time() -> None:
+    years = pd.DataFrame({"Country": ["NZ"] * 30 + ["DE"] * 30, "Year": [*range(1990, 2020)] * 2, "Trips": 1.5})
+
+    panel = read_panel(years)
+
+    assert (panel.items, panel.freq, panel.channels) == (("NZ", "DE"), "YS-JAN", ("Trips",))
+
+
 M4 = '"V1","V2","V3","V4","V5","V6","V7","V8"\n"H1","1","2","3","4","5","6","7"\n"H2","8","9","10","11","12",,\n'
 
 

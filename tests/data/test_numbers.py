@@ -80,6 +80,13 @@ def test_words_among_numbers_are_refused_and_the_numeric_columns_are_offered(tmp
     assert "--set targets=b --write-card numbers.toml" in str(refusal.value)
 
 
+def test_true_and_false_become_one_and_zero_and_that_is_stated(tmp_path: Path) -> None:
+    panel = panel_of(tmp_path, "True;2", "False;3")
+
+    assert panel.values[:2].tolist() == [[1, 2], [0, 3]]
+    assert "numbers: True and False are taken as 1 and 0 in 'a'" in panel.notes
+
+
 @pytest.mark.parametrize("cell", ["9" * 400, "1e400", "-inf"])
 def test_a_number_beyond_all_bounds_is_refused(tmp_path: Path, cell: str) -> None:
     with pytest.raises(DataError, match=r"column 'a': -?inf is not finite"):

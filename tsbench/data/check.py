@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tsbench.data.cards import DatasetCard, read_card
 from tsbench.data.files import read_bytes
@@ -82,10 +83,12 @@ def _oddities(panel: Panel) -> Iterator[str]:
     train = panel.train.values
     for name in _few([panel.channels[c] for c in np.flatnonzero(np.ptp(train, axis=0) == 0)]):
         yield f"{name} is constant in the training rows"
+    item = np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets))
+    by_item = pd.DataFrame(panel.values).groupby(item)
     for channel, name in enumerate(panel.channels):
         column = panel.values[:, channel]
-        low, middle, high = np.percentile(column, [25, 50, 75])
-        far = np.abs(column - middle) > 10 * (high - low) if high > low else np.zeros(len(column), bool)
+        low, middle, high = (by_item[channel].quantile(share).to_numpy()[item] for share in (0.25, 0.5, 0.75))
+        far = (np.abs(column - middle) > 10 * (high - low)) & (high > low)
         for number in _SENTINELS:
             count = int((column == np.float32(number)).sum())
             if count and far[column == np.float32(number)].any():

@@ -103,16 +103,24 @@ def _filled(
     last = np.maximum.reduceat(np.where(is_there, number[:, None], -1), offsets[:-1])
     low = np.maximum(first.max(axis=1), offsets[:-1])
     high = np.minimum(last.min(axis=1) + 1, offsets[1:])
+    if (low >= high).all():
+        begins, ends = sheet.channels[int(np.argmax(first[0]))], sheet.channels[int(np.argmin(last[0]))]
+        raise DataError(
+            f"{sheet.where}: no row in which every channel has a value by then: {begins!r} begins after {ends!r} has "
+            "ended; leave one of them out by naming the others in targets"
+        )
     kept = (number >= np.repeat(low, lengths)) & (number < np.repeat(high, lengths))
     filled = _interpolated(values, is_there) if reading.missing == "interpolate" else _carried(values, is_there)
     new = offsets_of(np.maximum(high - low, 0))
+    at_ends = ((first > offsets[:-1, None]) | (last < offsets[1:, None] - 1)).any(axis=0)
+    partial = [name for name, is_partial in zip(sheet.channels, at_ends, strict=True) if is_partial]
     made = ~is_there[kept]
     return Filled(
         np.ascontiguousarray(filled[kept]),
         timestamps[kept],
         new,
         made,
-        _account(sheet, values, kept, made, lengths, num_cells, num_rows, reading),
+        _account(kept, made, lengths, num_cells, num_rows, reading, partial),
     )
 
 
@@ -133,19 +141,18 @@ def _carried(values: np.ndarray, is_there: np.ndarray) -> np.ndarray:
 
 
 def _account(
-    sheet: Sheet, values: np.ndarray, kept: np.ndarray, made: np.ndarray, lengths: np.ndarray, num_cells: int,
-    num_rows: int, reading: Reading,
+    kept: np.ndarray, made: np.ndarray, lengths: np.ndarray, num_cells: int, num_rows: int, reading: Reading,
+    partial: list[str],
 ) -> tuple[str, ...]:  # fmt: skip
+    """What was done, with counts. partial: the channels that begin after an item does, or end before it."""
     way = "a straight line in time" if reading.missing == "interpolate" else "the last value seen"
     notes = [f"missing: {num_cells:,} cells and {num_rows:,} rows; {int(made.sum()):,} cells were filled by {way}"]
     num_cut = int((~kept).sum())
     if num_cut:
         item = np.repeat(np.arange(len(lengths)), lengths)[~kept]
-        empty = np.isnan(values[~kept]).any(axis=0)
-        names = [name for name, is_empty in zip(sheet.channels, empty, strict=True) if is_empty]
         notes.append(
             f"missing: {num_cut:,} rows at the ends of {len(np.unique(item)):,} items were cut off, because "
-            f"{_listed(names)} have no value there yet or any more"
+            f"{_listed(partial)} have no value there yet or any more"
         )
     return tuple(notes)
 

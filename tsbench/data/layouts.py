@@ -73,6 +73,9 @@ def _time_columns(table: Table, reading: Reading, notes: list[str]) -> list[str]
         if {"year", "month"} <= {part.strip().lower() for part in parts}:
             notes.append(f"time: from the columns {', '.join(map(repr, parts))} (inferred)")
             return parts
+        if len(parts) == 1 and parts[0].strip().lower() == "year":
+            notes.append(f"time column: {parts[0]!r} (inferred)")
+            return parts
         if reading.freq is not None:
             return []
         first = table.frame.columns[0]

@@ -35,6 +35,9 @@ def to_numbers(table: Table, columns: list[str], reading: Reading) -> tuple[np.n
         if _holds_text(cells, values[:, index]):
             texts[index] = cells
     notes: list[str] = []
+    truths = [column for column in columns if pd.api.types.is_bool_dtype(table.frame[column])]
+    if truths:
+        notes.append(f"numbers: True and False are taken as 1 and 0 in {', '.join(map(repr, truths[:8]))}")
     style = _told_style(reading)
     if style is not None or texts:
         if style is None:

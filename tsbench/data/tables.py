@@ -104,11 +104,12 @@ def _decoded(data: bytes, where: str, encoding: str | None, notes: list[str]) ->
 
 def _separator(text: str) -> str:
     """The mark that cuts the first lines into the same number of cells; a comma where none does."""
-    head = text[:20_000].splitlines()[:20]
+    lines = text[:20_000].splitlines()[:20]
+    head = lines[:-1] or lines  # the last one may be cut
     counts = {}
     for mark in ("\t", ";", "|", ","):
         try:
-            widths = [len(row) for row in csv.reader(head[: 20 if len(head) < 20 else 19], delimiter=mark)]
+            widths = [len(row) for row in csv.reader(head, delimiter=mark)]
         except csv.Error:
             continue
         if widths and widths[0] > 1:
