@@ -112,7 +112,7 @@ def _filled(
     kept = (number >= np.repeat(low, lengths)) & (number < np.repeat(high, lengths))
     filled = _interpolated(values, is_there) if reading.missing == "interpolate" else _carried(values, is_there)
     new = offsets_of(np.maximum(high - low, 0))
-    at_ends = ((first > offsets[:-1, None]) | (last < offsets[1:, None] - 1)).any(axis=0)
+    at_ends = np.any((first > offsets[:-1, None]) | (last < offsets[1:, None] - 1), axis=0).tolist()
     partial = [name for name, is_partial in zip(sheet.channels, at_ends, strict=True) if is_partial]
     made = ~is_there[kept]
     return Filled(
