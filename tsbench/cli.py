@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tsbench.api import Matrix
+    from tsbench.bench.estimate import Estimate
     from tsbench.bench.records import PlannedRun
     from tsbench.data.panel import Panel
 
@@ -124,7 +125,7 @@ def run(
     from tsbench.api import carry_out
     from tsbench.bench.estimate import Estimate
     from tsbench.bench.workers import number_of_workers
-    from tsbench.display import Display, in_words
+    from tsbench.display import Display
     from tsbench.report.tables import read_results
     from tsbench.report.terminal import leaderboard_tables
 
@@ -135,11 +136,7 @@ def run(
     runs = matrix.missing(chosen, force=force)
     num_workers = number_of_workers(int(workers) if workers.isdecimal() else workers, matrix.plan, device)
     estimate = Estimate.from_folder(matrix.folder)
-    seconds = estimate.total(runs, num_workers)
-    about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
-    about += f" with {num_workers} workers" if min(num_workers, len(runs)) > 1 else ""
-    todo = f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}"
-    console.print(todo, markup=False)
+    console.print(_what_to_do(matrix, runs, estimate, num_workers), markup=False)
     try:
         with Display(console, runs, estimate, num_workers) as display:
             report = carry_out(
@@ -587,6 +584,16 @@ def _layer_table() -> Table:
 def _notes(matrix: Matrix) -> list[str]:
     inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.inferred]
     return inferred + matrix.plan.notes
+
+
+def _what_to_do(matrix: Matrix, runs: list[PlannedRun], estimate: Estimate, num_workers: int) -> str:
+    """How many runs, how long they will take, and where their records go."""
+    from tsbench.display import in_words
+
+    seconds = estimate.total(runs, num_workers)
+    about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
+    about += f" with {num_workers} workers" if min(num_workers, len(runs)) > 1 else ""
+    return f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}"
 
 
 def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[PlannedRun]]:
