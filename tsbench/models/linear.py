@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,7 @@ from torch.nn import functional as F
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
 from tsbench.models.layers import DirectHead
+from tsbench.models.naive import need_one_season
 from tsbench.models.registry import register
 
 
@@ -113,3 +116,71 @@ class Ridge(ClosedForm):
         self.weight_DO.copy_(solution[:-1])
         self.bias_O.copy_(solution[-1])
         self._equations = None
+
+
+_NOTHING: tuple[Any, Any, Any] = (0, 0, 0)
+"""Sums before the first window: of squares, of products with the target, and the number of rows."""
+
+
+def _added(one: tuple[Any, Any, Any], other: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2]
+
+
+@register("seasonal_ridge", init=False)
+class SeasonalRidge(ClosedForm):
+    """Each season ahead a weighted sum of the context's seasons; the same weights for every phase, in closed form.
+
+    For hourly data: tomorrow at nine from the nine o'clocks of the last days. The map is that of SparseTSF (Lin et al.
+    2024) without its smoothing; the weights are those of least squares, shrunk towards equal ones, which are `profile`.
+
+    penalty: of the squared distance of the weights from equal ones, per training window and phase; the larger, the
+        nearer to `profile`.
+
+    Raises ConfigError for a context shorter than a season.
+    """
+
+    def __init__(self, shape: WindowShape, *, penalty: float = 0.1) -> None:
+        super().__init__()
+        need_one_season(shape, "seasonal_ridge")
+        self.penalty, self.shape = penalty, shape
+        seasons, self.seasons_ahead = shape.context_length // shape.seasonality, -(-shape.horizon // shape.seasonality)
+        # Channel by channel the mean of all seasons, whatever the season ahead.
+        own_CC = torch.eye(shape.channels_in, shape.channels_out) / seasons
+        self.weight_DO = nn.Parameter(own_CC.repeat(seasons, self.seasons_ahead), requires_grad=False)
+        self._equations = [_NOTHING, _NOTHING]
+
+    def forward(self, context_BLC: Tensor) -> Tensor:
+        ahead_BPO = self._by_phase(context_BLC) @ self.weight_DO
+        ahead_BPSC = ahead_BPO.unflatten(2, (self.seasons_ahead, self.shape.channels_out))
+        return ahead_BPSC.transpose(1, 2).flatten(1, 2)[:, : self.shape.horizon]
+
+    def _by_phase(self, values_BLC: Tensor) -> Tensor:
+        """The last whole seasons, `[B, phases, seasons * C]`."""
+        season = self.shape.seasonality
+        whole_BLC = values_BLC[:, values_BLC.shape[1] % season :]
+        return whole_BLC.unflatten(1, (-1, season)).transpose(1, 2).flatten(2)
+
+    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor) -> None:
+        spread_B11 = spread_B1C.mean(2, keepdim=True)  # as in `ridge`
+        rows_BPD = self._by_phase(context_BLC) * spread_B11
+        own_BHC = target_BHC / spread_B1C * spread_B11
+        seen = (self.shape.horizon - 1) % self.shape.seasonality + 1  # phases that the last season ahead still holds
+        own_BPO = self._by_phase(F.pad(own_BHC, (0, 0, 0, self.shape.seasonality - seen)))
+        for part, phases in enumerate((slice(0, seen), slice(seen, None))):
+            rows_ND, own_NO = rows_BPD[:, phases].flatten(0, 1), own_BPO[:, phases].flatten(0, 1)
+            more = (rows_ND.mT @ rows_ND, rows_ND.mT @ own_NO, len(rows_ND))
+            self._equations[part] = _added(self._equations[part], more)
+
+    def solve(self) -> None:
+        seen, unseen = self._equations
+        last = self.weight_DO.shape[1] - self.shape.channels_out
+        # The last season ahead is known by the phases within the horizon only, the seasons before it by all.
+        self._solve(slice(last, None), *seen)
+        self._solve(slice(0, last), *_added(seen, unseen))
+        self._equations = [_NOTHING, _NOTHING]
+
+    def _solve(self, outputs: slice, square: Tensor, cross: Tensor, count: int) -> None:
+        """Set the weights of these outputs, which are still equal ones."""
+        penalties = self.penalty * count * torch.eye(len(square), dtype=square.dtype, device=square.device)
+        aims = cross[:, outputs] + penalties @ self.weight_DO[:, outputs].to(square.dtype)
+        self.weight_DO[:, outputs] = torch.linalg.pinv(square + penalties, hermitian=True) @ aims

@@ -10,7 +10,8 @@ from tsbench.errors import ConfigError
 from tsbench.models.registry import register
 
 
-def _need_one_season(shape: WindowShape, name: str) -> None:
+def need_one_season(shape: WindowShape, name: str) -> None:
+    """Raises ConfigError where the context is shorter than a season."""
     if shape.context_length < shape.seasonality:
         raise ConfigError(
             f"{name} needs a context of at least one season: {shape.seasonality} rows, got {shape.context_length}; "
@@ -38,7 +39,7 @@ class SeasonalNaive(nn.Module):
 
     def __init__(self, shape: WindowShape) -> None:
         super().__init__()
-        _need_one_season(shape, "seasonal_naive")
+        need_one_season(shape, "seasonal_naive")
         step_H = torch.arange(shape.horizon) % shape.seasonality
         self.register_buffer("row_H", shape.context_length - shape.seasonality + step_H, persistent=False)
 
@@ -54,7 +55,7 @@ class Profile(nn.Module):
 
     def __init__(self, shape: WindowShape) -> None:
         super().__init__()
-        _need_one_season(shape, "profile")
+        need_one_season(shape, "profile")
         length, season = shape.context_length, shape.seasonality
         # Row l of the context is in phase l - L of the season that starts with the forecast.
         phase_L = (torch.arange(length) - length) % season

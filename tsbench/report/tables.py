@@ -30,7 +30,7 @@ RANKING_RULE = (
     "those without, by the seeds it has; one without any result comes last."
 )
 NAIVE = ("naive", "seasonal_naive", "profile")
-SIMPLE = (*NAIVE, "linear", "nlinear", "dlinear", "ridge")
+SIMPLE = (*NAIVE, "linear", "nlinear", "dlinear", "ridge", "seasonal_ridge")
 """Models that are no networks: what a network has to beat."""
 
 
