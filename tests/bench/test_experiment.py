@@ -489,8 +489,8 @@ def test_two_datasets_of_one_name_are_refused(tiny_panel: Panel, tmp_path: Path)
 
 TWELVE = {"naive", "seasonal_naive", "profile", "linear", "dlinear", "mlp", "rnn", "lstm", "gru", "cnn", "tcn"}
 TWELVE |= {"transformer"}
-ASKED_FOR = {"default": TWELVE, "ltsf": TWELVE | {"nlinear", "ridge"}}
-ASKED_FOR["long"] = ASKED_FOR["ltsf"] | {"transformer_encdec", "seasonal_ridge"}
+ASKED_FOR = {"default": TWELVE, "ltsf": TWELVE | {"nlinear", "ridge", "seasonal_ridge"}}
+ASKED_FOR["long"] = ASKED_FOR["ltsf"] | {"transformer_encdec"}
 ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 
 
