@@ -59,7 +59,7 @@ def test_nothing_that_was_told_is_stated_as_inferred(sales: Path) -> None:
 
     panel = read_panel(sales, name="shop", time_column="date", targets=["b"], freq="h", seasonality=12, split=split)
 
-    assert panel.inferred == ()
+    assert panel.inferred == ("left out: 'a', as targets does not name them",)
     assert (panel.name, panel.channels, panel.seasonality) == ("shop", ("b",), 12)
     assert len(panel.train.values) == 30
 

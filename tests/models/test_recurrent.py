@@ -332,7 +332,9 @@ def test_the_rolled_decoder_forecasts_the_same_first_steps_whatever_the_horizon(
 
 
 def test_the_rolled_decoder_needs_to_forecast_all_that_it_reads():
-    with pytest.raises(ConfigError, match=r"'rolled' reads its own forecast.* out \(1\) as in \(2\)"):
+    with pytest.raises(
+        ConfigError, match=r"'rolled' reads its own forecast.* out \(1\) as in \(2, covariates among them\)"
+    ):
         build(RNN, WindowShape(6, 4, channels_in=2, channels_out=1), decoder="rolled")
 
 

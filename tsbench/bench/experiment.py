@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tsbench.bench.records import Plan, PlannedRun, Run, written
+from tsbench.data.covariates import Roles
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, from_validation, nearest, unknown
@@ -217,7 +218,9 @@ def make_plan(
                     for row in rows
                     for seed in experiment.seeds
                 ]
-    differences = [line for line in dict.fromkeys(row.difference for row in rows) if line]
+    differences = _axes_in_words(experiment.recipe) + [
+        line for line in dict.fromkeys(row.difference for row in rows) if line
+    ]
     plan = Plan(
         title=experiment.title or name,
         experiment=name,
@@ -242,8 +245,13 @@ def _matched(
     for row in rows:
         spec = model_spec(row.model)
         if spec.widths:
-            channels = panel.num_channels if row.recipe.channel_mode == "mixing" else 1
-            shape = WindowShape(context_length, horizon, channels, channels, panel.seasonality)
+            shape = WindowShape.of(
+                context_length,
+                horizon,
+                panel.seasonality,
+                channels=panel.num_channels if row.recipe.channel_mode == "mixing" else 1,
+                covariates=panel.roles if row.recipe.covariates == "all" else Roles(),
+            )
             found[row.label] = match_parameters(spec, shape, row.arguments, experiment.num_parameters, where)
     return found
 
@@ -327,6 +335,8 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
         raise ConfigError(f"{where}, [models.{name}]: recipe = {own_recipe!r}: write a table [models.{name}.recipe]")
     arguments = {key: value for key, value in section.items() if key not in ("recipe", "model")}
     recipe = {**experiment.recipe, **own_recipe}
+    if not spec.learned and isinstance(recipe.get("covariates"), list):
+        recipe["covariates"] = "none"  # it takes none: the rows of this axis would be the same
     common = _common_recipe(experiment.recipe, where)
     types = {keyword: argument.type for keyword, argument in spec.arguments.items()}
     for chosen, varied in _settings(arguments, types, f"{where}, [models.{name}]"):
@@ -428,6 +438,13 @@ def _common_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     axes = _axes(values, _recipe_types(), f"{where}, [recipe]")
     alone = {key: value for key, value in values.items() if key not in axes}
     return _recipe(alone, f"{where}, [recipe]").model_dump() | axes
+
+
+def _axes_in_words(recipe: Mapping[str, Any]) -> list[str]:
+    return [
+        f"rows differ in {key}: {', '.join(_told_apart(values))}"
+        for key, values in _axes(recipe, _recipe_types(), "[recipe]").items()
+    ]
 
 
 def _difference(name: str, own: Mapping[str, Any], common: Mapping[str, Any]) -> str:

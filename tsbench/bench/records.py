@@ -42,7 +42,7 @@ class Run(_Value):
 
     dataset: str
     fingerprint: str
-    """Of the data: values, clock, channels, seasonality, split."""
+    """Of the data: values, clock, channels, seasonality, split, covariates."""
     context_length: int
     horizon: int
     seed: int
@@ -90,6 +90,8 @@ class DataFacts(_Value):
     attribution: str
     units: str
     channels: list[str]
+    covariates: dict[str, list[str]] = {}
+    """By role: past, known, calendar, static."""
     num_items: int
     num_rows: int
     freq: str

@@ -37,7 +37,7 @@ from tsbench.bench.records import (
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.splits import PARTS
-from tsbench.data.windows import Windows
+from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
     EVALUATION_BATCH_SIZE,
@@ -54,6 +54,7 @@ from tsbench.evaluation.throughput import (
     flops_per_window,
     measure_inference,
 )
+from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.progress import Progress
@@ -90,21 +91,37 @@ def run_plan(
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A panel, its scaler, and its scaled values on the device."""
+    """A panel, its scalers, and its scaled values on the device."""
 
     panel: Panel
     scaler: Scaler
     values_TC: torch.Tensor
+    covariate_scaler: Scaler | None
+    covariates: CovariateRows | None
 
     @classmethod
     def on(cls, panel: Panel, device: torch.device) -> Prepared:
-        scaler = Scaler.fit(panel.train)
-        return cls(panel, scaler, torch.from_numpy(scaler.apply(panel.values)).to(device))
+        scaler, covariate_scaler = Scaler.fit(panel.train), Scaler.fit_covariates(panel.train)
+        return cls(
+            panel,
+            scaler,
+            torch.from_numpy(scaler.apply(panel.values)).to(device),
+            covariate_scaler,
+            CovariateRows.of(panel, covariate_scaler, device),
+        )
 
     def windows(self, run: Run) -> dict[str, Windows]:
         """By part: train, validation, test."""
         parts = {part: getattr(self.panel, part) for part in PARTS}
-        return {name: Windows.of(part, self.values_TC, run.context_length, run.horizon) for name, part in parts.items()}
+        covariates = self.covariates_for(run)
+        return {
+            name: Windows.of(part, self.values_TC, run.context_length, run.horizon, covariates)
+            for name, part in parts.items()
+        }
+
+    def covariates_for(self, run: Run) -> CovariateRows | None:
+        """None where the run is to do without."""
+        return self.covariates if run.recipe.covariates == "all" and model_spec(run.model).learned else None
 
     def forecaster(self, run: Run) -> Forecaster:
         forecaster = Forecaster(
@@ -113,10 +130,12 @@ class Prepared:
             horizon=run.horizon,
             channels=self.panel.num_channels,
             seasonality=self.panel.seasonality,
+            covariates=self.panel.roles,
             recipe=run.recipe,
             **run.arguments,
         )
         forecaster.scaler = self.scaler
+        forecaster.covariate_scaler = self.covariate_scaler if forecaster.covariates else None
         return forecaster
 
 
@@ -313,6 +332,7 @@ def _data_facts(panel: Panel) -> DataFacts:
         attribution=about.attribution,
         units=about.units,
         channels=list(panel.channels),
+        covariates=panel.roles.by_name(),
         num_items=len(panel.items),
         num_rows=len(panel.values),
         freq=panel.freq,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from tsbench.data.clock import Grid
 from tsbench.data.numbers import to_numbers
-from tsbench.data.reading import Reading, remedy
+from tsbench.data.reading import Reading, refuse_covariates, remedy
 from tsbench.data.sheet import Sheet
 from tsbench.data.tables import Table
 from tsbench.data.times import looks_like_time, shown, to_timestamps
@@ -36,9 +36,11 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
     timestamps = _timestamps(table, columns, reading, notes) if columns else None
     item_columns = _item_columns(table, columns, timestamps, reading, notes)
     codes, items = _items(table, item_columns)
-    labels = _labels(table, [*columns, *item_columns], codes, len(items), reading, notes) if item_columns else []
-    targets = _targets(table, [*columns, *item_columns, *labels], columns, reading, notes)
-    values, inferred = to_numbers(table, targets, reading)
+    taken = [*columns, *item_columns, *_covariates(table, [*columns, *item_columns], reading)]
+    labels = _labels(table, taken, codes, len(items), reading, notes) if item_columns else []
+    targets = _targets(table, [*taken, *labels], columns, reading, notes)
+    channels = [*targets, *reading.covariates]
+    values, inferred = to_numbers(table, channels, reading)
     if timestamps is None:
         timestamps = _made_up(codes, len(items), table.where, reading, notes)
     return Sheet(
@@ -47,9 +49,10 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
         timestamps=timestamps,
         codes=codes,
         items=items,
-        channels=tuple(targets),
+        channels=tuple(channels),
         place=table.place,
         notes=(*notes, *inferred),
+        static=_static(table, codes, items, reading),
     )
 
 
@@ -166,7 +169,7 @@ def _item_columns(
         return _present(table, reading.item_columns, " for the item")
     if reading.layout == "wide" or timestamps is None:
         return []
-    others = [column for column in table.frame.columns if column not in time_columns]
+    others = [column for column in table.frame.columns if column not in (*time_columns, *reading.static)]
     named = [column for column in others if str(column).strip().lower() in _ITEM_NAMES]
     repeats = bool(timestamps.has_duplicates)
     words = [column for column in others if not pd.api.types.is_numeric_dtype(table.frame[column])]
@@ -211,6 +214,41 @@ def _items(table: Table, columns: list[str]) -> tuple[np.ndarray, tuple[str, ...
     return codes.astype(np.int64), tuple(joined)
 
 
+def _covariates(table: Table, taken: list[str], reading: Reading) -> list[str]:
+    """The columns that have a role beside the targets."""
+    columns = [
+        column
+        for role in ("past", "known", "static")
+        for column in _present(table, getattr(reading, role), f" for {role}")
+    ]
+    used = next((column for column in columns if column in taken), None)
+    if used is not None:
+        raise DataError(f"{table.where}: covariate {used!r} is the time or the item; name another column")
+    return columns
+
+
+def _static(table: Table, codes: np.ndarray, items: Sequence[str], reading: Reading) -> pd.DataFrame | None:
+    """The facts of each item, a row for each. Raises DataError where one changes within an item, or is missing."""
+    if not reading.static:
+        return None
+    frame = table.frame[list(reading.static)]
+    first = np.unique(codes, return_index=True)[1]  # every item of a table has a row
+    for column in reading.static:
+        values = pd.factorize(frame[column])[0]
+        if (values < 0).any():
+            row = int(np.argmax(values < 0))
+            raise DataError(f"{table.place(row, column)}: a missing static value; fill it, or leave the column out")
+        changed = values != values[first][codes]
+        if changed.any():
+            row = int(np.argmax(changed))
+            raise DataError(
+                f"{table.place(row, column)}: {str(frame[column].iloc[row])!r} after "
+                f"{str(frame[column].iloc[first[codes[row]]])!r} for item {items[codes[row]]!r}: a static covariate is "
+                "the same in all rows of an item; is it past or known?"
+            )
+    return frame.iloc[first].reset_index(drop=True)
+
+
 def _labels(
     table: Table, taken: list[str], codes: np.ndarray, num_items: int, reading: Reading, notes: list[str]
 ) -> list[str]:
@@ -229,6 +267,9 @@ def _targets(table: Table, taken: list[str], time_columns: list[str], reading: R
     others = [column for column in table.frame.columns if column not in taken]
     if reading.targets is not None:
         targets = _present(table, reading.targets, "")
+        rest = [column for column in others if column not in targets]
+        if rest:
+            notes.append(f"left out: {_listed(rest)}, as targets does not name them")
         twice = next((column for i, column in enumerate(targets) if column in targets[:i]), None)
         if twice is not None:
             raise DataError(f"{table.where}: target {twice!r} is there twice; name each column once")
@@ -238,16 +279,17 @@ def _targets(table: Table, taken: list[str], time_columns: list[str], reading: R
     elif time_columns == ["ds"] and "y" in others and len(others) > 1:
         targets = ["y"]
         rest = [column for column in others if column != "y"]
-        notes.append(
-            f"target: 'y', as the names ds and y mean it; left out: {', '.join(map(repr, rest[:8]))}"
-            f"{', ...' if len(rest) > 8 else ''}"
-        )
+        notes.append(f"target: 'y', as the names ds and y mean it; left out: {_listed(rest)}")
     else:
         targets = others
     if not targets:
         beside = f"the time column {time_columns[0]!r}" if time_columns else "the others"
         raise DataError(f"{table.where}: no column beside {beside}: nothing to forecast")
     return targets
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns[:8])) + (", ..." if len(columns) > 8 else "")
 
 
 def _is_series_a_row(table: Table) -> bool:
@@ -264,6 +306,7 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
     """One series a row, its name first; rows of short ones end in empty cells."""
     notes = [*table.notes, "layout: one series a row (V1 names it)"]
     where = table.where
+    refuse_covariates(reading, where, "one series a row")
     if reading.freq is None:
         raise DataError(f"{where}: one series a row and no timestamps; say the step: {remedy(where, 'freq=h')}")
     name_column, *columns = table.frame.columns

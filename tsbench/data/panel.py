@@ -10,6 +10,7 @@ from numbers import Integral
 
 import numpy as np
 
+from tsbench.data.covariates import Covariates, Roles
 from tsbench.data.splits import PARTS, SplitByFractions, SplitRule, cut
 from tsbench.errors import DataError
 
@@ -44,6 +45,7 @@ class Panel:
     """Names of the items; a wide table is a panel of one item without a name."""
     offsets: np.ndarray = None  # type: ignore[assignment]  # None: one item
     """`[items + 1]`: item i owns the rows from offsets[i] to offsets[i + 1]."""
+    covariates: Covariates | None = None
     about: About = About()
     inferred: tuple[str, ...] = ()
     """What was found out rather than told: said when a run starts, and in the report."""
@@ -57,6 +59,14 @@ class Panel:
             object.__setattr__(self, "offsets", np.array([0, len(self.values)], dtype=np.int64))
         if self.values.dtype != np.float32 or not self.values.flags.c_contiguous or self.values.ndim != 2:
             raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
+        if self.covariates is not None:
+            sizes = [(len(self.values), len(self.roles.columns)), (len(self.items), len(self.roles.static))]
+            for array, size in zip((self.covariates.rows, self.covariates.static), sizes, strict=True):
+                if array.dtype != np.float32 or not array.flags.c_contiguous or array.shape != size:
+                    raise DataError(
+                        f"{self.name}: covariates must be row-major float32 arrays, one of {sizes[0][0]:,} rows x "
+                        f"{sizes[0][1]} columns and one of {sizes[1][0]:,} items x {sizes[1][1]}"
+                    )
         if not isinstance(self.seasonality, Integral) or self.seasonality < 1:
             raise DataError(f"{self.name}: seasonality = {self.seasonality}: give a whole number of rows, 1 for none")
         object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name, self.items))
@@ -65,6 +75,10 @@ class Panel:
     def notes(self) -> tuple[str, ...]:
         """Everything that a reader of a report must be told of the data."""
         return (*self.defects, *self.inferred)
+
+    @property
+    def roles(self) -> Roles:
+        return self.covariates.roles if self.covariates else Roles()
 
     @property
     def num_channels(self) -> int:
@@ -84,12 +98,16 @@ class Panel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of everything that could change a score: values, clock, names, seasonality, rows of each part."""
+        """Of everything that could change a score: values, clock, names, seasonality, rows of each part, covariates."""
         digest = hashlib.sha256()
         digest.update(np.ascontiguousarray(self.values).view(np.uint8).data)
         digest.update(self.timestamps.astype("datetime64[ns]").view(np.uint8).data)
         names = [self.channels, self.items, self.offsets.tolist(), self.freq, self.seasonality]
         digest.update(json.dumps([*names, [self.bounds[part].tolist() for part in PARTS]]).encode())
+        if self.covariates:
+            digest.update(json.dumps(self.roles.as_dict()).encode())
+            for array in (self.covariates.rows, self.covariates.static):
+                digest.update(array.view(np.uint8).data)
         return digest.hexdigest()[:16]
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsbench.data.calendar import calendar_values
 from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
+from tsbench.data.covariates import Covariates, Roles, encode_static
 from tsbench.data.files import plain_name, read_bytes
 from tsbench.data.holes import Filled, offsets_of, without_holes
 from tsbench.data.layouts import sheet_of
@@ -93,28 +95,54 @@ def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects
     values = _without_sentinels(sheet, values, reading, notes)
     filled = without_holes(sheet, values, timestamps, offsets, rows, grid, reading)
     notes += filled.notes
-    filled, items = _without_short_items(sheet, filled, reading, notes)
+    filled, sheet = _without_short_items(sheet, filled, reading, notes)
     if reading.seasonality is None:
         notes.append(f"seasonality: {infer_seasonality(freq)} rows (the usual season of {freq})")
     if reading.split is None:
         notes.append(f"split: {SplitByFractions()} (default)")
+    num_targets = len(sheet.channels) - len(reading.covariates)
+    values = to_float32(filled.values, sheet.channels, sheet.where)
     panel = Panel(
         name=name,
-        values=to_float32(filled.values, sheet.channels, sheet.where),
+        values=np.ascontiguousarray(values[:, :num_targets]),
         timestamps=filled.timestamps,
-        channels=sheet.channels,
+        channels=sheet.channels[:num_targets],
         freq=freq,
         seasonality=reading.seasonality or infer_seasonality(freq),
         split=reading.split or SplitByFractions(),
-        items=items,
+        items=sheet.items,
         offsets=filled.offsets,
+        covariates=_covariates(sheet, reading, values[:, num_targets:], filled.timestamps),
         about=about,
         inferred=tuple(notes),
         defects=tuple(defects),
     )
-    scored = int(filled.made[panel.test.rows].sum())
+    scored = int(filled.made[panel.test.rows, :num_targets].sum())
     told = f"missing: {scored:,} of the filled cells lie in test rows and are scored as if they were measured"
     return replace(panel, inferred=(*notes, told)) if scored else panel
+
+
+def _covariates(sheet: Sheet, reading: Reading, values: np.ndarray, timestamps: np.ndarray) -> Covariates | None:
+    """What the reading names beside the targets. values: of the columns that are past and known."""
+    names: tuple[str, ...] = ()
+    static = np.empty((len(sheet.items), 0))
+    if sheet.static is not None:
+        if len(sheet.items) == 1:
+            raise DataError(
+                f"{sheet.where}: static tells items apart, and there is one; leave out {', '.join(reading.static)}"
+            )
+        names, static = encode_static(sheet.static, sheet.where)
+    roles = Roles(
+        reading.past, reading.known, reading.calendar, names, (reading.time_zone or "") * bool(reading.calendar)
+    )
+    if not roles:
+        return None
+    calendar = calendar_values(timestamps, roles.calendar, roles.time_zone)
+    return Covariates(
+        roles,
+        np.ascontiguousarray(np.concatenate([values, calendar], axis=1)),
+        to_float32(static, roles.static, sheet.where),
+    )
 
 
 def _without_empty_items(sheet: Sheet, reading: Reading, notes: list[str]) -> Sheet:
@@ -222,14 +250,12 @@ def _without_sentinels(sheet: Sheet, values: np.ndarray, reading: Reading, notes
     return np.where(stands, np.nan, values)
 
 
-def _without_short_items(
-    sheet: Sheet, filled: Filled, reading: Reading, notes: list[str]
-) -> tuple[Filled, tuple[str, ...]]:
+def _without_short_items(sheet: Sheet, filled: Filled, reading: Reading, notes: list[str]) -> tuple[Filled, Sheet]:
     lengths = np.diff(filled.offsets)
     least = reading.min_rows or 1
     short = lengths < least
     if not short.any():
-        return filled, sheet.items
+        return filled, sheet
     names = [item for item, is_short in zip(sheet.items, short, strict=True) if is_short]
     if reading.min_rows is None:
         raise DataError(_too_short(sheet, names, "no row left in which every channel has a value by then", 1))
@@ -240,11 +266,15 @@ def _without_short_items(
         f"{_listed(names)}"
     )
     kept = np.repeat(~short, lengths)
-    items = tuple(item for item, is_short in zip(sheet.items, short, strict=True) if not is_short)
+    left = replace(
+        sheet,
+        items=tuple(item for item, is_short in zip(sheet.items, short, strict=True) if not is_short),
+        static=None if sheet.static is None else sheet.static[~short],
+    )
     return replace(
         filled,
         values=filled.values[kept],
         timestamps=filled.timestamps[kept],
         offsets=offsets_of(lengths[~short]),
         made=filled.made[kept],
-    ), items
+    ), left

@@ -11,10 +11,16 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tsbench.data.panel import Part
+from tsbench.data.covariates import Covariates, Roles
+from tsbench.data.panel import Panel, Part
+from tsbench.data.scaling import Scaler
+
+Batch = tuple[Tensor, ...]
+"""Context `[B, L, C]` and target `[B, H, C]`; then covariates `[B, L + H, K]`, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,57 @@ class WindowShape:
     channels_out: int = 1
     seasonality: int = 1
     """Rows in a season."""
+    ahead: int = 0
+    """Values that are known of each row of the horizon."""
+
+    @classmethod
+    def of(
+        cls,
+        context_length: int,
+        horizon: int,
+        seasonality: int,
+        *,
+        channels: int = 1,
+        covariates: Roles = Roles(),
+    ) -> WindowShape:
+        """With covariates: those with a value for each row are channels of the context, behind the targets."""
+        channels_in = channels + len(covariates.columns)
+        return cls(context_length, horizon, channels_in, channels, seasonality, covariates.num_ahead)
+
+
+def runs(rows_TC: Tensor, length: int) -> Tensor:
+    """Every run of so many rows, `[T - length + 1, length * C]`: a view, nothing is copied."""
+    count, channels = rows_TC.shape
+    return rows_TC.as_strided((count - length + 1, length * channels), (channels, 1), rows_TC.storage_offset())
+
+
+class CovariateRows:
+    """The scaled covariates of a panel, on the device where the batches are wanted."""
+
+    def __init__(self, covariates: Covariates, scaler: Scaler, offsets: np.ndarray, device: torch.device) -> None:
+        num_columns = covariates.rows.shape[1]
+        row_scaler = Scaler(scaler.mean[:num_columns], scaler.std[:num_columns])
+        item_scaler = Scaler(scaler.mean[num_columns:], scaler.std[num_columns:])
+        self.rows_TK = torch.from_numpy(row_scaler.apply(covariates.rows)).to(device)
+        self.static_IS = torch.from_numpy(item_scaler.apply(covariates.static)).to(device)
+        self.ends_I = torch.from_numpy(offsets[1:]).to(device)
+
+    @classmethod
+    def of(cls, panel: Panel, scaler: Scaler | None, device: torch.device) -> CovariateRows | None:
+        if panel.covariates is None or scaler is None:
+            return None
+        return cls(panel.covariates, scaler, panel.offsets, device)
+
+    def gather(self, starts_B: Tensor, length: int) -> Tensor:
+        """So many rows from each start, `[B, length, K]`; an item's static values stand in each of them."""
+        num_columns = self.rows_TK.shape[1]
+        parts = []
+        if num_columns:
+            parts = [runs(self.rows_TK, length).index_select(0, starts_B).unflatten(1, (length, num_columns))]
+        if self.static_IS.shape[1]:
+            items_B = torch.searchsorted(self.ends_I, starts_B, right=True)
+            parts.append(self.static_IS[items_B].unsqueeze(1).expand(-1, length, -1))
+        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 
 class Windows:
@@ -34,22 +91,34 @@ class Windows:
 
     values_TC: scaled values of the whole panel, contiguous, on the device where the batches are wanted.
     starts_N: first row of each window.
+    covariates: batches have a third part with these.
     """
 
-    def __init__(self, values_TC: Tensor, starts_N: Tensor, context_length: int, horizon: int) -> None:
+    def __init__(
+        self,
+        values_TC: Tensor,
+        starts_N: Tensor,
+        context_length: int,
+        horizon: int,
+        covariates: CovariateRows | None = None,
+    ) -> None:
         self.starts_N = starts_N.to(values_TC.device)
         self.context_length, self.horizon = context_length, horizon
-        self.channels = values_TC.shape[1]
-        length = context_length + horizon
-        self._runs = values_TC.as_strided(
-            (len(values_TC) - length + 1, length * self.channels), (self.channels, 1), values_TC.storage_offset()
-        )
+        self.channels, self.covariates = values_TC.shape[1], covariates
+        self._runs = runs(values_TC, context_length + horizon)
 
     @classmethod
-    def of(cls, part: Part, values_TC: Tensor, context_length: int, horizon: int) -> Windows:
+    def of(
+        cls,
+        part: Part,
+        values_TC: Tensor,
+        context_length: int,
+        horizon: int,
+        covariates: CovariateRows | None = None,
+    ) -> Windows:
         """Raises DataError when the part holds no window."""
         starts = torch.from_numpy(part.starts(context_length, horizon))
-        return cls(values_TC, starts, context_length, horizon)
+        return cls(values_TC, starts, context_length, horizon, covariates)
 
     def __len__(self) -> int:
         return len(self.starts_N)
@@ -60,18 +129,21 @@ class Windows:
         few.starts_N = self.starts_N[:count]
         return few
 
-    def batch(self, picks_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Context `[B, L, C]` and target `[B, H, C]` of the windows with these numbers."""
+    def batch(self, picks_B: Tensor) -> Batch:
+        """The windows with these numbers."""
         return self._gather(self.starts_N[picks_B])
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Every window once, the last batch as small as it must be."""
         for starts_B in self.starts_N.split(batch_size):
             yield self._gather(starts_B)
 
-    def _gather(self, starts_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _gather(self, starts_B: Tensor) -> Batch:
         window = self._runs.index_select(0, starts_B).unflatten(1, (-1, self.channels))
-        return window[:, : self.context_length], window[:, self.context_length :]
+        pair = window[:, : self.context_length], window[:, self.context_length :]
+        if self.covariates is None:
+            return pair
+        return *pair, self.covariates.gather(starts_B, self.context_length + self.horizon)
 
 
 def shuffled_picks(num_windows: int, batch_size: int, num_steps: int, seed: int) -> Iterator[Tensor]:

@@ -51,8 +51,8 @@ def evaluate(
     sums_KHC = torch.zeros(3, windows.horizon, windows.channels, dtype=torch.float64, device=device)
     by_window: list[Tensor] = []
     mean_C, std_C = (torch.from_numpy(part).to(device) for part in (scaler.mean, scaler.std))
-    for context_BLC, target_BHC in windows.in_order(batch_size):
-        forecast_BHC, target_BHC = forecaster.infer(context_BLC).double(), target_BHC.double()
+    for context_BLC, target_BHC, *covariates in windows.in_order(batch_size):
+        forecast_BHC, target_BHC = forecaster.infer(context_BLC, *covariates).double(), target_BHC.double()
         error_BHC = target_BHC - forecast_BHC
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
         sums_KHC[0] += squared_BHC.sum(0)
@@ -98,8 +98,8 @@ def sample_forecasts(
     context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`.
     """
     picks = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(np.int64)
-    context, target = windows.batch(torch.from_numpy(picks).to(windows.starts_N.device))
-    forecast = forecaster.infer(context)
+    context, target, *covariates = windows.batch(torch.from_numpy(picks).to(windows.starts_N.device))
+    forecast = forecaster.infer(context, *covariates)
     named = {"context": context, "target": target, "forecast": forecast}
     arrays = {name: scaler.invert(value.double().cpu().numpy()).astype(np.float32) for name, value in named.items()}
     rows = windows.starts_N.cpu().numpy()[picks] + windows.context_length

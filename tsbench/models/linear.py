@@ -33,13 +33,12 @@ class NLinear(nn.Module):
 
     def __init__(self, shape: WindowShape) -> None:
         super().__init__()
-        if shape.channels_in != shape.channels_out:
-            raise ConfigError("nlinear adds each channel's own last value: it needs as many channels out as in")
+        self.channels = shape.channels_out
         self.head = DirectHead(shape.context_length * shape.channels_in, shape)
 
     def forward(self, context_BLC: Tensor) -> Tensor:
         last_B1C = context_BLC[:, -1:]
-        return self.head((context_BLC - last_B1C).flatten(1)) + last_B1C
+        return self.head((context_BLC - last_B1C).flatten(1)) + last_B1C[:, :, : self.channels]
 
 
 @register("dlinear")
@@ -69,13 +68,25 @@ class DLinear(nn.Module):
 class ClosedForm(nn.Module):
     """A model whose weights are solved for, not trained: it sees every training window once, then solves."""
 
-    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor) -> None:
+    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor, ahead_BHA: Tensor | None = None) -> None:
         """Windows in float64. The forecast, times the spread of its window, should be the target."""
         raise NotImplementedError
 
     def solve(self) -> None:
         """Set the weights from all windows that were added."""
         raise NotImplementedError
+
+
+class LinearAhead(nn.Module):
+    """Adds to a forecast a linear map of all values that are known of its steps."""
+
+    def __init__(self, shape: WindowShape) -> None:
+        super().__init__()
+        width, outputs = shape.horizon * shape.ahead, shape.horizon * shape.channels_out
+        self.weight_DO = nn.Parameter(torch.zeros(width, outputs), requires_grad=False)
+
+    def forward(self, forecast_BHC: Tensor, ahead_BHA: Tensor) -> Tensor:
+        return forecast_BHC + (ahead_BHA.flatten(1) @ self.weight_DO).unflatten(1, forecast_BHC.shape[1:])
 
 
 @register("ridge", init=False)
@@ -92,17 +103,19 @@ class Ridge(ClosedForm):
         # Parameters without a gradient: counted as weights, left alone by training.
         self.weight_DO = nn.Parameter(torch.zeros(width, outputs), requires_grad=False)
         self.bias_O = nn.Parameter(torch.zeros(outputs), requires_grad=False)
+        self.ahead = LinearAhead(shape) if shape.ahead else None
         self._equations: tuple[Tensor, Tensor, int] | None = None
 
     def forward(self, context_BLC: Tensor) -> Tensor:
         return (context_BLC.flatten(1) @ self.weight_DO + self.bias_O).unflatten(1, (-1, self.shape.channels_out))
 
-    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor) -> None:
+    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor, ahead_BHA: Tensor | None = None) -> None:
         # Least squares on the scale of the target: a row of the equations is multiplied by its window's spread. With
         # mixed channels each output has a spread of its own; their mean keeps one system for all outputs.
         spread_B1 = spread_B1C.mean(2)
         own_BHC = target_BHC / spread_B1C * spread_B1.unsqueeze(2)
-        rows_BD = torch.cat([context_BLC.flatten(1), torch.ones_like(spread_B1)], 1) * spread_B1
+        known = [] if ahead_BHA is None else [ahead_BHA.flatten(1)]
+        rows_BD = torch.cat([context_BLC.flatten(1), *known, torch.ones_like(spread_B1)], 1) * spread_B1
         square, cross, count = self._equations or (0, 0, 0)
         self._equations = square + rows_BD.mT @ rows_BD, cross + rows_BD.mT @ own_BHC.flatten(1), count + len(rows_BD)
 
@@ -113,7 +126,10 @@ class Ridge(ClosedForm):
         penalties[-1] = 0  # the bias is free
         # The pseudo-inverse: a window less its last value has a column of zeros.
         solution = torch.linalg.pinv(square + penalties.diag(), hermitian=True) @ cross
-        self.weight_DO.copy_(solution[:-1])
+        width = len(self.weight_DO)
+        self.weight_DO.copy_(solution[:width])
+        if self.ahead is not None:
+            self.ahead.weight_DO.copy_(solution[width:-1])
         self.bias_O.copy_(solution[-1])
         self._equations = None
 

@@ -108,7 +108,7 @@ def _check(shape: WindowShape, decoder: str, readout: str, bidirectional: bool) 
     if decoder == "rolled" and shape.channels_in != shape.channels_out:
         raise ConfigError(
             f"decoder = 'rolled' reads its own forecast: it needs as many channels out ({shape.channels_out}) as in "
-            f"({shape.channels_in}); use decoder = 'parallel' or 'direct'"
+            f"({shape.channels_in}, covariates among them); use decoder = 'parallel' or 'direct', or no covariates"
         )
 
 

@@ -4,9 +4,11 @@ The files are read, not imported: `tsbench models`, `tsbench plan` and the resol
 need no torch, whose import alone takes longer than all of them. Adding a file is all it takes to be listed, tested and
 benchmarked.
 
-A model is an `nn.Module` from `[B, L, C_in]` to `[B, H, C_out]`. Its constructor takes a `WindowShape` and then
-keywords with literal defaults: they are its configuration. Its class docstring starts with one sentence and explains
-each keyword in a line `keyword: what it is`. A constructor that hands `**keywords` on has those of its base as well.
+A model is an `nn.Module` from `[B, L, C_in]` to `[B, H, C_out]`; of the channels that come in it forecasts the first
+C_out, the others are covariates. Its constructor takes a `WindowShape` and then keywords with literal defaults: they
+are its configuration. Its class docstring starts with one sentence and explains each keyword in a line `keyword: what
+it is`. A constructor that hands `**keywords` on has those of its base as well. What is known ahead is added to its
+forecast by `models/ahead.py`, unless it brings an `ahead` of its own.
 """
 
 from __future__ import annotations
@@ -116,6 +118,11 @@ class ModelSpec:
             from tsbench.models.initialisers import initialise
 
             initialise(model, init)
+        if shape.ahead and self.learned and not hasattr(model, "ahead"):
+            from tsbench.models.ahead import Ahead
+
+            # A part of the model, so that its weights are counted, saved, frozen and traced with the others.
+            model.ahead = Ahead(shape)
         return model
 
 

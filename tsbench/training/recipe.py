@@ -45,6 +45,8 @@ class Recipe(BaseModel):
     (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""
     channel_mode: Literal["independent", "mixing"] = "independent"
     """independent: one channel in, one out, weights shared; mixing: all channels in, all out."""
+    covariates: Literal["all", "none"] = "all"
+    """all: what the data bring is given to every learned model, beside the targets; none: the targets alone."""
     pretrained: str = ""
     """File of a saved forecaster to start from: tensors of the same name and shape are taken, the others start anew."""
     freeze: list[str] = []
