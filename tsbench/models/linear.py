@@ -134,12 +134,50 @@ class Ridge(ClosedForm):
         self._equations = None
 
 
-_NOTHING: tuple[Any, Any, Any] = (0, 0, 0)
-"""Sums before the first window: of squares, of products with the target, and the number of rows."""
+_Sums = tuple[Any, Any, Any]
+_NOTHING: _Sums = (0, 0, 0)
+"""Before the first window: squares, products with the target, number of rows."""
 
 
-def _added(one: tuple[Any, Any, Any], other: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+def _added(one: _Sums, other: _Sums) -> _Sums:
     return one[0] + other[0], one[1] + other[1], one[2] + other[2]
+
+
+class _Seasons:
+    """Windows as rows of one phase each: the values of a phase in all seasons side by side."""
+
+    def __init__(self, shape: WindowShape) -> None:
+        self.season, self.horizon = shape.seasonality, shape.horizon
+        self.ahead = -(-shape.horizon // shape.seasonality)
+        self.last_phases = shape.horizon - (self.ahead - 1) * shape.seasonality
+        """Phases that the last season ahead still holds."""
+
+    def of_context(self, values_BLC: Tensor) -> Tensor:
+        """The last whole seasons, `[B, phases, seasons * C]`."""
+        whole_BLC = values_BLC[:, values_BLC.shape[1] % self.season :]
+        return whole_BLC.unflatten(1, (-1, self.season)).transpose(1, 2).flatten(2)
+
+    def of_horizon(self, values_BHC: Tensor) -> Tensor:
+        """The seasons ahead, noughts where the horizon ends within one, `[B, phases, seasons * C]`."""
+        return self.of_context(F.pad(values_BHC, (0, 0, 0, self.season - self.last_phases)))
+
+    def to_horizon(self, phases_BPO: Tensor) -> Tensor:
+        """`of_horizon` turned back, `[B, H, C]`."""
+        seasons_BSPC = phases_BPO.unflatten(2, (self.ahead, -1)).transpose(1, 2)
+        return seasons_BSPC.flatten(1, 2)[:, : self.horizon]
+
+
+class SeasonalAhead(nn.Module):
+    """Adds to a forecast a linear map of what is known of its phase in all seasons ahead."""
+
+    def __init__(self, shape: WindowShape) -> None:
+        super().__init__()
+        self.seasons = _Seasons(shape)
+        width, outputs = self.seasons.ahead * shape.ahead, self.seasons.ahead * shape.channels_out
+        self.weight_DO = nn.Parameter(torch.zeros(width, outputs), requires_grad=False)
+
+    def forward(self, forecast_BHC: Tensor, ahead_BHA: Tensor) -> Tensor:
+        return forecast_BHC + self.seasons.to_horizon(self.seasons.of_horizon(ahead_BHA) @ self.weight_DO)
 
 
 @register("seasonal_ridge", init=False)
@@ -158,45 +196,41 @@ class SeasonalRidge(ClosedForm):
     def __init__(self, shape: WindowShape, *, penalty: float = 0.1) -> None:
         super().__init__()
         need_one_season(shape, "seasonal_ridge")
-        self.penalty, self.shape = penalty, shape
-        seasons, self.seasons_ahead = shape.context_length // shape.seasonality, -(-shape.horizon // shape.seasonality)
+        self.penalty, self.channels, self.seasons = penalty, shape.channels_out, _Seasons(shape)
+        num_seasons = shape.context_length // shape.seasonality
         # Channel by channel the mean of all seasons, whatever the season ahead.
-        own_CC = torch.eye(shape.channels_in, shape.channels_out) / seasons
-        self.weight_DO = nn.Parameter(own_CC.repeat(seasons, self.seasons_ahead), requires_grad=False)
-        self._equations = [_NOTHING, _NOTHING]
+        own_CC = torch.eye(shape.channels_in, shape.channels_out) / num_seasons
+        self.weight_DO = nn.Parameter(own_CC.repeat(num_seasons, self.seasons.ahead), requires_grad=False)
+        self.ahead = SeasonalAhead(shape) if shape.ahead else None
+        self._sums = [_NOTHING, _NOTHING]
 
     def forward(self, context_BLC: Tensor) -> Tensor:
-        ahead_BPO = self._by_phase(context_BLC) @ self.weight_DO
-        ahead_BPSC = ahead_BPO.unflatten(2, (self.seasons_ahead, self.shape.channels_out))
-        return ahead_BPSC.transpose(1, 2).flatten(1, 2)[:, : self.shape.horizon]
+        return self.seasons.to_horizon(self.seasons.of_context(context_BLC) @ self.weight_DO)
 
-    def _by_phase(self, values_BLC: Tensor) -> Tensor:
-        """The last whole seasons, `[B, phases, seasons * C]`."""
-        season = self.shape.seasonality
-        whole_BLC = values_BLC[:, values_BLC.shape[1] % season :]
-        return whole_BLC.unflatten(1, (-1, season)).transpose(1, 2).flatten(2)
-
-    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor) -> None:
+    def add(self, context_BLC: Tensor, target_BHC: Tensor, spread_B1C: Tensor, ahead_BHA: Tensor | None = None) -> None:
         spread_B11 = spread_B1C.mean(2, keepdim=True)  # as in `ridge`
-        rows_BPD = self._by_phase(context_BLC) * spread_B11
-        own_BHC = target_BHC / spread_B1C * spread_B11
-        seen = (self.shape.horizon - 1) % self.shape.seasonality + 1  # phases that the last season ahead still holds
-        own_BPO = self._by_phase(F.pad(own_BHC, (0, 0, 0, self.shape.seasonality - seen)))
+        known = [] if ahead_BHA is None else [self.seasons.of_horizon(ahead_BHA)]
+        rows_BPD = torch.cat([self.seasons.of_context(context_BLC), *known], 2) * spread_B11
+        own_BPO = self.seasons.of_horizon(target_BHC / spread_B1C * spread_B11)
+        seen = self.seasons.last_phases
         for part, phases in enumerate((slice(0, seen), slice(seen, None))):
             rows_ND, own_NO = rows_BPD[:, phases].flatten(0, 1), own_BPO[:, phases].flatten(0, 1)
             more = (rows_ND.mT @ rows_ND, rows_ND.mT @ own_NO, len(rows_ND))
-            self._equations[part] = _added(self._equations[part], more)
+            self._sums[part] = _added(self._sums[part], more)
 
     def solve(self) -> None:
-        seen, unseen = self._equations
-        last = self.weight_DO.shape[1] - self.shape.channels_out
+        seen, unseen = self._sums
+        last = self.weight_DO.shape[1] - self.channels
         # The last season ahead is known by the phases within the horizon only, the seasons before it by all.
         self._solve(slice(last, None), *seen)
         self._solve(slice(0, last), *_added(seen, unseen))
-        self._equations = [_NOTHING, _NOTHING]
+        self._sums = [_NOTHING, _NOTHING]
 
     def _solve(self, outputs: slice, square: Tensor, cross: Tensor, count: int) -> None:
-        """Set the weights of these outputs, which are still equal ones."""
+        """Set the weights of these outputs, which are still where the penalty draws them."""
+        weights = [self.weight_DO] if self.ahead is None else [self.weight_DO, self.ahead.weight_DO]
+        drawn_DO = torch.cat([weight[:, outputs] for weight in weights]).to(square)
         penalties = self.penalty * count * torch.eye(len(square), dtype=square.dtype, device=square.device)
-        aims = cross[:, outputs] + penalties @ self.weight_DO[:, outputs].to(square.dtype)
-        self.weight_DO[:, outputs] = torch.linalg.pinv(square + penalties, hermitian=True) @ aims
+        solution = torch.linalg.pinv(square + penalties, hermitian=True) @ (cross[:, outputs] + penalties @ drawn_DO)
+        for weight, solved in zip(weights, solution.split([len(weight) for weight in weights]), strict=True):
+            weight[:, outputs] = solved
