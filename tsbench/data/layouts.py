@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -292,3 +294,36 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
         place=lambda row, column: table.place(int(rows[row]), str(columns[steps[row]])),
         notes=(*notes, *inferred),
     )
+
+
+def continued(first: Sheet, second: Sheet, reading: Reading) -> Sheet:
+    """Series of a row each, and their next values from a second file. Raises DataError where the items differ."""
+    assert reading.freq is not None
+    for one, other in ((first, second), (second, first)):
+        alone = [item for item in one.items if item not in set(other.items)]
+        if alone:
+            raise DataError(f"{one.where}: item {alone[0]!r} is not in {other.where}; the two files do not go together")
+    codes = pd.Index(first.items).get_indexer(pd.Index(second.items))[second.codes]
+    lengths = np.bincount(first.codes)
+    # The rows of a series are in order, one after the other, in either file.
+    steps = np.concatenate([_counted(first.codes), lengths[codes] + _counted(second.codes)])
+    stamps = made_stamps(pd.Timestamp(first.timestamps.min()), int(steps.max()) + 1, reading.freq, first.where)
+    num_rows = len(first.codes)
+
+    def place(row: int, column: str | None) -> str:
+        return first.place(row, column) if row < num_rows else second.place(row - num_rows, column)
+
+    return replace(
+        first,
+        values=np.concatenate([first.values, second.values]),
+        timestamps=stamps[steps],
+        codes=np.concatenate([first.codes, codes]),
+        place=place,
+        notes=(*first.notes, f"continued: {len(second.codes):,} rows from {Path(second.where).name}"),
+    )
+
+
+def _counted(codes: np.ndarray) -> np.ndarray:
+    """`[T]`: how many rows of its item come before a row, where the rows of an item lie together."""
+    lengths = np.bincount(codes)
+    return np.arange(len(codes)) - (np.cumsum(lengths) - lengths)[codes]
