@@ -183,7 +183,10 @@ BAD_WORDS = {
     "unknown target": (["plan", "eth1"], ["no experiment, dataset or file is called 'eth1'; did you mean 'etth1'"]),
     "empty target": (["plan", ""], ["no experiment, dataset or file is called ''", "allowed: ablation, auckland"]),
     "no horizon": (["run", "sales.csv"], ["sales.csv: how many rows ahead? add --horizon, such as --horizon 24"]),
-    "unknown dataset": (["datasets", "check", "wether"], ["unknown dataset 'wether'; did you mean 'weather' or 'monash_weather'?"]),
+    "unknown dataset": (
+        ["datasets", "check", "wether"],
+        ["unknown dataset 'wether'; did you mean 'weather' or 'monash_weather'?"],
+    ),
     "unknown dataset to show": (["datasets", "show", "eth1"], ["unknown dataset 'eth1'; did you mean 'etth1'"]),
     "unknown dataset to fetch": (["datasets", "fetch", "synthetik"], ["did you mean 'synthetic'?"]),
     "unknown model": (["models", "grru"], ["unknown model 'grru'; did you mean 'gru'? allowed: cnn"]),

@@ -19,8 +19,8 @@ from tsbench.data.tables import Table
 from tsbench.data.times import looks_like_time, shown, to_timestamps
 from tsbench.errors import DataError
 
-_TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
-_ITEM_NAMES = ("unique_id", "item_id", "series_id", "ts_id", "item", "series", "series_name", "id")
+TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
+ITEM_NAMES = ("unique_id", "item_id", "series_id", "ts_id", "item", "series", "series_name", "id")
 _TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")
 
 
@@ -93,7 +93,7 @@ def _time_columns(table: Table, reading: Reading, notes: list[str]) -> list[str]
 
 def _find_time_column(table: Table) -> str | None:
     frame = table.frame
-    named = [column for column in frame.columns if str(column).strip().lower() in _TIME_NAMES]
+    named = [column for column in frame.columns if str(column).strip().lower() in TIME_NAMES]
     for column in named + [column for column in frame.columns if column not in named]:
         cells = frame[column]
         if pd.api.types.is_datetime64_any_dtype(cells) or isinstance(cells.dtype, pd.PeriodDtype):
@@ -169,7 +169,7 @@ def _item_columns(
     if reading.layout == "wide" or timestamps is None:
         return []
     others = [column for column in table.frame.columns if column not in time_columns]
-    named = [column for column in others if str(column).strip().lower() in _ITEM_NAMES]
+    named = [column for column in others if str(column).strip().lower() in ITEM_NAMES]
     repeats = bool(timestamps.has_duplicates)
     words = [column for column in others if not pd.api.types.is_numeric_dtype(table.frame[column])]
     for column in named:
