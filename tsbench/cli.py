@@ -510,7 +510,7 @@ def fetch_dataset(
             typer.echo(f"{card.name}: made from a seed, nothing to fetch")
             continue
         try:
-            for part in card.files():
+            for part in card.each_file():
                 path = fetch(part, data_dir)
                 read_verified(path, part)
                 unverified = " (not verified: no checksum of it is known)" if is_unverified(part) else ""

@@ -190,7 +190,7 @@ def numbers_in(text: str) -> set[np.float32]:
     for cell in re.split(r"[\n\r\t;|,:]", text) + re.split(r"[\n\r\t;|]", text):
         cell = cell.strip().strip("\"'").replace("\u2212", "-")
         for written in (cell, cell.replace(",", "."), cell.replace(".", "").replace(",", "."), cell.replace(",", "")):
-            with contextlib.suppress(ValueError, OverflowError):
+            with contextlib.suppress(ValueError, OverflowError, RuntimeWarning):
                 found.add(np.float32(float(written)))
     return found
 

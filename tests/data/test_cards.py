@@ -47,11 +47,10 @@ def test_every_shipped_card_leaves_nothing_to_be_inferred(name: str) -> None:
         assert card.time_column or card.start or str(card.file).endswith(".tsf")
         assert pd.tseries.frequencies.to_offset(card.freq)
         assert card.seasonality
-        assert card.num_items
-        assert card.num_channels
+        assert not card.groups or (card.num_items and card.num_channels)
 
 
-FILES = [part for name in list_cards() for part in load_card(name).files() if part.file]
+FILES = [part for name in list_cards() for part in load_card(name).each_file() if part.file]
 
 NO_ADDRESS = {"monash_m3_monthly", "monash_m4_hourly", "monash_traffic_weekly"}
 """Their records' numbers are not known here."""
@@ -73,11 +72,13 @@ def test_what_is_fetched_names_whom_to_cite_and_comes_by_a_safe_address(part: Da
     assert all(url.startswith("https://") for url in part.urls)
 
 
-def test_no_two_shipped_files_have_one_name() -> None:
+def test_shipped_files_of_one_name_are_the_same_file() -> None:
     """They lie in one cache, and are looked for by their names."""
-    names = [str(part.file).lower() for part in FILES]
+    known: dict[str, DatasetCard] = {}
 
-    assert len(set(names)) == len(names)
+    for part in FILES:
+        other = known.setdefault(str(part.file).lower(), part)
+        assert (part.file, part.sha256, part.checksum) == (other.file, other.sha256, other.checksum)
 
 
 def test_the_cards_are_the_toml_files_of_the_folder() -> None:
@@ -130,10 +131,10 @@ def test_an_unknown_dataset_gets_the_nearest_name() -> None:
             LEAST + "checksum = 'sha1:abc'", "checksum = 'sha1:abc': string should match", id="other checksum"
         ),
         pytest.param(LEAST + "size = 0", "size = 0: input should be greater than", id="size"),
-        pytest.param(LEAST + "[continued]\nfile = 'b.csv'", "'continued' needs a 'file' and goes with", id="two files"),
+        pytest.param(LEAST + "[[more_files]]\nsize = 1", "each of 'more_files' needs a 'file'", id="two files"),
         pytest.param(
-            LEAST + "layout = 'rows'\n[continued]\nfiel = 'b.csv'",
-            "unknown key 'continued.fiel'; did you mean 'file'? allowed: checksum, file, sha256, size, urls",
+            LEAST + "[[more_files]]\nfiel = 'b.csv'",
+            "unknown key 'more_files.0.fiel'; did you mean 'file'? allowed: checksum, file, sha256, size, urls",
             id="typo in the second file",
         ),
         pytest.param(LEAST + "rows_are_consecutive = true", "'rows_are_consecutive' needs a 'freq'", id="no freq"),
@@ -165,14 +166,13 @@ def test_a_card_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_card_of_two_files_is_the_card_of_each(tmp_path: Path) -> None:
-    text = f"layout = 'rows'\nfreq = 'h'\nsha256 = '{'0' * 64}'\n[continued]\nfile = 'more.csv'\nsize = 5\n"
+    text = f"freq = 'h'\nsha256 = '{'0' * 64}'\n[[more_files]]\nfile = 'more.csv'\nsize = 5\n"
 
-    first, second = read_card(written(tmp_path, LEAST + text)).files()
+    first, second = read_card(written(tmp_path, LEAST + text)).each_file()
 
     assert (first.file, first.sha256, first.size) == ("shop.csv", "0" * 64, None)
     assert (second.file, second.sha256, second.size) == ("more.csv", None, 5)
-    assert (second.name, second.layout, second.freq) == ("shop", "rows", "h")
-    assert second.files() == (second,)
+    assert (second.name, second.freq, second.more_files) == ("shop", "h", ())
 
 
 def test_an_unknown_checksum_must_be_said_to_be_unknown(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_the_files_of_many_cards_are_found_in_one_walk(tmp_path: Path) -> None:
 
 
 def test_a_card_of_two_files_is_here_with_both(tmp_path: Path) -> None:
-    two = card(layout="rows", freq="h", continued={"file": "more.csv"})
+    two = card(more_files=[{"file": "more.csv"}])
     put(tmp_path / "data" / "shop.csv")
     assert found([two], [tmp_path / "data"]) == set()
 

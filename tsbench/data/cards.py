@@ -59,8 +59,9 @@ class DatasetCard(Reading, SourceFile):
     num_rows: int | None = Field(None, ge=1)
     """Of all items together."""
     num_channels: int | None = Field(None, ge=1)
-    continued: SourceFile | None = None
-    """A second file with the next values of the same items, for a series a row: M4 keeps its test rows so."""
+    more_files: tuple[SourceFile, ...] = ()
+    """Further files. An item of a name that was there goes on (M4's test file); others stand beside it, named after
+    their file where they have no name."""
     synthetic: dict[str, int | float] | None = None
     """Keywords of `tsbench.data.synthetic.synthetic_panel` instead of a file."""
     split: SplitRule = SplitByFractions()
@@ -72,15 +73,14 @@ class DatasetCard(Reading, SourceFile):
     def _has_one_origin(self) -> DatasetCard:
         if (self.file is None) == (self.synthetic is None):
             raise ValueError("give either 'file' or a table 'synthetic'")
-        if self.continued is not None and (self.layout != "rows" or self.continued.file is None):
-            raise ValueError("'continued' needs a 'file' and goes with layout = 'rows'")
+        if any(further.file is None for further in self.more_files):
+            raise ValueError("each of 'more_files' needs a 'file'")
         return self
 
-    def files(self) -> tuple[DatasetCard, ...]:
-        """The card of each of its files: itself, and itself with the file that continues the first."""
-        if self.continued is None:
-            return (self,)
-        return self, self.model_copy(update={**self.continued.model_dump(), "continued": None})
+    def each_file(self) -> list[DatasetCard]:
+        """This card with one of its files at a time."""
+        alone = self.model_copy(update={"more_files": ()})
+        return [alone, *(alone.model_copy(update=dict(further)) for further in self.more_files)]
 
 
 def read_card(path: Path) -> DatasetCard:
@@ -90,7 +90,7 @@ def read_card(path: Path) -> DatasetCard:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        inner = {"split": SPLIT_KEYS, "continued": SourceFile.model_fields}
+        inner = {"split": SPLIT_KEYS, "more_files": SourceFile.model_fields}
         raise from_validation(error, str(path), DatasetCard.model_fields, inner) from error
 
 

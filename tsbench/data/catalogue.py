@@ -67,7 +67,7 @@ _TO_RIGHT = {"items", "rows", "size"}
 
 
 def _row(card: DatasetCard, is_here: bool) -> tuple[str, ...]:
-    sizes = [part.size for part in card.files()]
+    sizes = [part.size for part in card.each_file()]
     counts = [f"{count:,}" if count else "" for count in (card.num_items, card.num_rows)]
     size = "" if None in sizes else in_bytes(sum(size for size in sizes if size))
     return card.name, card.freq or "", *counts, size, "yes" if is_here else "no"

@@ -67,7 +67,7 @@ def found(cards: Iterable[DatasetCard], data_dirs: Sequence[Path] = ()) -> set[s
     return {
         card.name
         for card in cards
-        if card.synthetic is not None or all({part.file, f"{part.file}.gz"} & here for part in card.files())
+        if card.synthetic is not None or all({part.file, f"{part.file}.gz"} & here for part in card.each_file())
     }
 
 

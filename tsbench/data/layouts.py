@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,8 +39,10 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
     labels = _labels(table, [*columns, *item_columns], codes, len(items), reading, notes) if item_columns else []
     targets = _targets(table, [*columns, *item_columns, *labels], columns, reading, notes)
     values, inferred = to_numbers(table, targets, reading)
+    is_counted = timestamps is None
     if timestamps is None:
-        timestamps = _made_up(codes, len(items), table.where, reading, notes)
+        timestamps = counted_stamps(codes, len(items), table.where, reading)
+        notes.append(f"timestamps: made up, {reading.freq} from {timestamps.min()} on (the file has none)")
     return Sheet(
         where=table.where,
         values=values,
@@ -52,6 +52,7 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
         channels=tuple(targets),
         place=table.place,
         notes=(*notes, *inferred),
+        is_counted=is_counted,
     )
 
 
@@ -134,7 +135,7 @@ def _from_parts(table: Table, columns: list[str]) -> pd.DatetimeIndex:
     return found
 
 
-def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, notes: list[str]) -> pd.DatetimeIndex:
+def counted_stamps(codes: np.ndarray, num_items: int, where: str, reading: Reading) -> pd.DatetimeIndex:
     """Stamps for rows without any: each item starts at `start` and goes on in steps of freq."""
     assert reading.freq is not None
     start = pd.Timestamp(reading.start or "1970-01-01")
@@ -143,7 +144,6 @@ def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, no
     lengths = np.bincount(codes, minlength=num_items)
     counted[order] = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     stamps = made_stamps(start, int(lengths.max()), reading.freq, where)
-    notes.append(f"timestamps: made up, {reading.freq} from {stamps[0]} on (the file has none)")
     return stamps[counted]
 
 
@@ -293,37 +293,5 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
         channels=("value",),
         place=lambda row, column: table.place(int(rows[row]), str(columns[steps[row]])),
         notes=(*notes, *inferred),
+        is_counted=True,
     )
-
-
-def continued(first: Sheet, second: Sheet, reading: Reading) -> Sheet:
-    """Series of a row each, and their next values from a second file. Raises DataError where the items differ."""
-    assert reading.freq is not None
-    for one, other in ((first, second), (second, first)):
-        alone = [item for item in one.items if item not in set(other.items)]
-        if alone:
-            raise DataError(f"{one.where}: item {alone[0]!r} is not in {other.where}; the two files do not go together")
-    codes = pd.Index(first.items).get_indexer(pd.Index(second.items))[second.codes]
-    lengths = np.bincount(first.codes)
-    # The rows of a series are in order, one after the other, in either file.
-    steps = np.concatenate([_counted(first.codes), lengths[codes] + _counted(second.codes)])
-    stamps = made_stamps(pd.Timestamp(first.timestamps.min()), int(steps.max()) + 1, reading.freq, first.where)
-    num_rows = len(first.codes)
-
-    def place(row: int, column: str | None) -> str:
-        return first.place(row, column) if row < num_rows else second.place(row - num_rows, column)
-
-    return replace(
-        first,
-        values=np.concatenate([first.values, second.values]),
-        timestamps=stamps[steps],
-        codes=np.concatenate([first.codes, codes]),
-        place=place,
-        notes=(*first.notes, f"continued: {len(second.codes):,} rows from {Path(second.where).name}"),
-    )
-
-
-def _counted(codes: np.ndarray) -> np.ndarray:
-    """`[T]`: how many rows of its item come before a row, where the rows of an item lie together."""
-    lengths = np.bincount(codes)
-    return np.arange(len(codes)) - (np.cumsum(lengths) - lengths)[codes]

@@ -15,7 +15,7 @@ from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
 from tsbench.data.entries import are_series, entries_of, series_in, sheet_of_entries
 from tsbench.data.files import plain_name, read_bytes
 from tsbench.data.holes import Filled, offsets_of, without_holes
-from tsbench.data.layouts import sheet_of
+from tsbench.data.layouts import counted_stamps, sheet_of
 from tsbench.data.numbers import to_float32
 from tsbench.data.panel import About, Panel
 from tsbench.data.reading import Reading, remedy
@@ -95,6 +95,24 @@ def sheet_of_bytes(data: bytes, where: str, reading: Reading) -> Sheet:
     if re.search(rb"(?im)^@(relation|attribute|data)\b", data[:20_000]):
         return parse_tsf(data, where, reading)
     return sheet_of(parse_text(data, where, reading), reading)
+
+
+def continued(sheets: Sequence[Sheet], reading: Reading) -> Sheet:
+    """Several files as one sheet: an item of a name that was there goes on, others stand beside it.
+
+    An item without a name is called after its file. Rows without timestamps follow those of the file before.
+    """
+    named = [
+        replace(sheet, items=(plain_name(Path(sheet.where)),)) if sheet.items == ("",) else sheet for sheet in sheets
+    ]
+    apart = [
+        replace(sheet, items=tuple(f"{number} {item}" for item in sheet.items)) for number, sheet in enumerate(named)
+    ]
+    whole = joined(apart, ", ".join(sheet.where for sheet in sheets))
+    numbers, names = pd.factorize(np.array([item for sheet in named for item in sheet.items], dtype=object))
+    codes = numbers[whole.codes]
+    stamps = counted_stamps(codes, len(names), whole.where, reading) if whole.is_counted else whole.timestamps
+    return replace(whole, items=tuple(names), codes=codes, timestamps=stamps)
 
 
 def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:
