@@ -537,6 +537,11 @@ def test_a_card_is_shown_without_its_empty_fields() -> None:
     assert "synthetic" not in out
 
 
+def test_a_card_without_a_checksum_says_so() -> None:
+    assert "not verified:         no checksum of the file is known" in call("datasets", "show", "monash_dominick").out
+    assert "not verified" not in call("datasets", "show", "m4_monthly").out  # git knows its files
+
+
 def test_fetching_what_is_here_only_verifies_it() -> None:
     out = call("datasets", "fetch", "auckland_pedestrians_tiny", "synthetic").out
 

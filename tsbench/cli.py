@@ -426,6 +426,7 @@ def show_dataset(name: Annotated[str, typer.Argument(help="A dataset's name, or 
     """
     from tsbench.data.cards import load_card
     from tsbench.data.catalogue import members
+    from tsbench.data.files import is_unverified
 
     for number, card in enumerate(map(load_card, members([name]))):
         typer.echo("\n" if number else "", nl=False)
@@ -435,6 +436,8 @@ def show_dataset(name: Annotated[str, typer.Argument(help="A dataset's name, or 
                 typer.echo(f"{key + ':':22}{lines[0]}")
                 for line in lines[1:]:
                     typer.echo(" " * 22 + line)
+        if any(map(is_unverified, card.each_file())):
+            typer.echo(f"{'not verified:':22}no checksum of the file is known")
 
 
 @datasets_app.command("check")

@@ -211,6 +211,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
         "entry 1: 2 channels, but entry 0 has 1",
     ),
     "other keys": ([entry(), {"start": "2024-01-01", "target": [1.0]}], {"freq": "D"}, "entry 1: 'item_id' is not in"),
+    "no dict": ([entry(), 3.0], {"freq": "D"}, "entry 1: a float, but entry 0 is a dict"),
     "no target": ([{"start": "2024-01-01", "words": ["x"]}], {"freq": "D"}, "entry 0: no target; write dicts such as"),
     "no such target": (
         [entry()],

@@ -71,6 +71,10 @@ def sheet_of_entries(entries: Sequence[_Entry], where: str, reading: Reading) ->
     that of the timestamps where there are some, else the one that is told. Raises DataError with the entry's number.
     """
     for number, entry in enumerate(entries):
+        if not isinstance(entry, Mapping):
+            raise DataError(
+                f"{where}, entry {number}: a {type(entry).__name__}, but entry 0 is a dict; give dicts only"
+            )
         if entry.keys() != entries[0].keys():
             other = sorted(entry.keys() ^ entries[0].keys())[0]
             raise DataError(f"{where}, entry {number}: {other!r} is not in all entries; give all the same keys")
@@ -108,8 +112,8 @@ def sheet_of_entries(entries: Sequence[_Entry], where: str, reading: Reading) ->
 def _key(entry: _Entry, told: Sequence[str] | None, known: Sequence[str], *, sequence: bool) -> str | None:
     """The key that is told, or the first with a known name and a value of this kind."""
     wanted = told if told is not None else known
-    return next((key for key in entry if str(key).lower() in {*wanted, *map(str.lower, wanted)}
-                 and _is_sequence(entry[key]) == sequence), None)  # fmt: skip
+    names = {*wanted, *map(str.lower, wanted)}
+    return next((key for key in entry if {key, key.lower()} & names and _is_sequence(entry[key]) == sequence), None)
 
 
 def _items(entries: Sequence[_Entry], where: str, reading: Reading) -> tuple[tuple[str, ...], str | None]:

@@ -27,9 +27,9 @@ def plain_name(path: Path) -> str:
     return (name if path.is_dir() else name.rsplit(".", 1)[0]) or "data"
 
 
-def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """The bytes of a file, unpacked if they are compressed. Raises DataError, see `unpacked`."""
-    return unpacked(_raw(path), path, most)
+    return unpacked(_raw(path), path)
 
 
 def _raw(path: Path) -> bytes:
