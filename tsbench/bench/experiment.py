@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tsbench.bench.records import Plan, PlannedRun, Run, written
+from tsbench.data.catalogue import members
 from tsbench.data.covariates import Roles
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
@@ -41,7 +42,7 @@ class Experiment(BaseModel):
 
     title: str = ""
     datasets: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-    """Names of cards, or files."""
+    """Names of cards or of groups of them, or files."""
     context_lengths: Annotated[list[_PositiveInt], BeforeValidator(_as_list)] = []
     """None given: four seasons, or twice the horizon where that is longer."""
     horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list), Field(min_length=1)]
@@ -178,12 +179,11 @@ def make_plan(
 
     Raises ConfigError for names, keys and values that do not exist, DataError when a dataset cannot hold a window.
     """
-    for dataset in experiment.datasets:
-        known_dataset(dataset)
+    datasets = [known_dataset(dataset) for dataset in members(experiment.datasets)]
     where = f"experiment {name!r}"
     rows = [row for section in _with_opponents(experiment.models).items() for row in _rows(*section, experiment, where)]
     _refuse_twins(rows, where)
-    panels = {dataset: load(dataset) for dataset in experiment.datasets}
+    panels = {dataset: load(dataset) for dataset in datasets}
     _refuse_namesakes(panels, where)
     notes, runs = [], []
     for panel in panels.values():

@@ -17,8 +17,8 @@ from tsbench.data.tables import Table
 from tsbench.data.times import looks_like_time, shown, to_timestamps
 from tsbench.errors import DataError
 
-_TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
-_ITEM_NAMES = ("unique_id", "item_id", "series_id", "ts_id", "item", "series", "series_name", "id")
+TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
+ITEM_NAMES = ("unique_id", "item_id", "series_id", "ts_id", "item", "series", "series_name", "id")
 _TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")
 
 
@@ -41,8 +41,10 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
     targets = _targets(table, [*taken, *labels], columns, reading, notes)
     channels = [*targets, *reading.covariates]
     values, inferred = to_numbers(table, channels, reading)
+    is_counted = timestamps is None
     if timestamps is None:
-        timestamps = _made_up(codes, len(items), table.where, reading, notes)
+        timestamps = counted_stamps(codes, len(items), table.where, reading)
+        notes.append(f"timestamps: made up, {reading.freq} from {timestamps.min()} on (the file has none)")
     return Sheet(
         where=table.where,
         values=values,
@@ -53,6 +55,7 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
         place=table.place,
         notes=(*notes, *inferred),
         static=_static(table, codes, items, reading),
+        is_counted=is_counted,
     )
 
 
@@ -94,7 +97,7 @@ def _time_columns(table: Table, reading: Reading, notes: list[str]) -> list[str]
 
 def _find_time_column(table: Table) -> str | None:
     frame = table.frame
-    named = [column for column in frame.columns if str(column).strip().lower() in _TIME_NAMES]
+    named = [column for column in frame.columns if str(column).strip().lower() in TIME_NAMES]
     for column in named + [column for column in frame.columns if column not in named]:
         cells = frame[column]
         if pd.api.types.is_datetime64_any_dtype(cells) or isinstance(cells.dtype, pd.PeriodDtype):
@@ -135,7 +138,7 @@ def _from_parts(table: Table, columns: list[str]) -> pd.DatetimeIndex:
     return found
 
 
-def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, notes: list[str]) -> pd.DatetimeIndex:
+def counted_stamps(codes: np.ndarray, num_items: int, where: str, reading: Reading) -> pd.DatetimeIndex:
     """Stamps for rows without any: each item starts at `start` and goes on in steps of freq."""
     assert reading.freq is not None
     start = pd.Timestamp(reading.start or "1970-01-01")
@@ -144,7 +147,6 @@ def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, no
     lengths = np.bincount(codes, minlength=num_items)
     counted[order] = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     stamps = made_stamps(start, int(lengths.max()), reading.freq, where)
-    notes.append(f"timestamps: made up, {reading.freq} from {stamps[0]} on (the file has none)")
     return stamps[counted]
 
 
@@ -170,7 +172,7 @@ def _item_columns(
     if reading.layout == "wide" or timestamps is None:
         return []
     others = [column for column in table.frame.columns if column not in (*time_columns, *reading.static)]
-    named = [column for column in others if str(column).strip().lower() in _ITEM_NAMES]
+    named = [column for column in others if str(column).strip().lower() in ITEM_NAMES]
     repeats = bool(timestamps.has_duplicates)
     words = [column for column in others if not pd.api.types.is_numeric_dtype(table.frame[column])]
     for column in named:
@@ -334,4 +336,5 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
         channels=("value",),
         place=lambda row, column: table.place(int(rows[row]), str(columns[steps[row]])),
         notes=(*notes, *inferred),
+        is_counted=True,
     )

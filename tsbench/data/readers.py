@@ -14,15 +14,16 @@ import pandas as pd
 from tsbench.data.calendar import calendar_values
 from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
 from tsbench.data.covariates import Covariates, Roles, encode_static
+from tsbench.data.entries import are_series, entries_of, series_in, sheet_of_entries
 from tsbench.data.files import plain_name, read_bytes
 from tsbench.data.holes import Filled, offsets_of, without_holes
-from tsbench.data.layouts import sheet_of
+from tsbench.data.layouts import counted_stamps, sheet_of
 from tsbench.data.numbers import to_float32
 from tsbench.data.panel import About, Panel
 from tsbench.data.reading import Reading, remedy
 from tsbench.data.sheet import Sheet, joined
 from tsbench.data.splits import SplitByFractions
-from tsbench.data.tables import ARROW_MAGIC, frame_of, parse_arrow, parse_text, table_of_frame
+from tsbench.data.tables import ARROW_MAGIC, frame_of, is_frame, parse_arrow, parse_text, table_of_frame
 from tsbench.data.times import to_utc
 from tsbench.data.tsf import parse_tsf
 from tsbench.errors import DataError
@@ -32,10 +33,11 @@ _SUFFIXES = {".csv", ".tsv", ".txt", ".tsf", ".parquet", ".feather", ".arrow"}
 
 
 def read_panel(source: Any, *, name: str | None = None, **told: Any) -> Panel:
-    """A panel from a file, a folder of files, or a frame; what is not told is found out, see `notes`.
+    """A panel from a file, a folder of files, a frame or series as dicts; what is not told is found out, see `notes`.
 
     source: CSV and its relatives, Parquet, Feather, Monash `.tsf`, M4's rows, also compressed; a folder, each of whose
-    files is an item; a DataFrame of pandas (timestamps may be its index), polars, pyarrow, whatever speaks Arrow.
+    files is an item; a DataFrame of pandas (timestamps may be its index), polars, pyarrow, whatever speaks Arrow; a
+    Hugging Face `Dataset`; a GluonTS dataset, or a list of dicts such as `{"start": ..., "target": [...]}`.
     told: fields of a card that say how to read (datasets/README.md), such as `time_column`, `item_columns`, `targets`,
     `freq`, `seasonality`, `missing` or `split`.
 
@@ -47,8 +49,23 @@ def read_panel(source: Any, *, name: str | None = None, **told: Any) -> Panel:
         sheet, name = read_sheet(path, reading), name or plain_name(path)
     else:
         name = name or "data"
-        sheet = sheet_of(table_of_frame(frame_of(source), name), reading)
+        sheet = _sheet_of_object(source, name, reading)
     return panel_of(sheet, reading, name=name, about=About(title=Path(sheet.where).name))
+
+
+def _sheet_of_object(source: Any, name: str, reading: Reading) -> Sheet:
+    """What a frame or series as dicts hold."""
+    entries = None if is_frame(source) else entries_of(source)
+    if entries is not None and are_series(entries):
+        return sheet_of_entries(entries, name, reading)
+    return _sheet_of_frame(frame_of(source) if entries is None else pd.DataFrame(entries), name, reading)
+
+
+def _sheet_of_frame(frame: pd.DataFrame, where: str, reading: Reading) -> Sheet:
+    entries = series_in(frame)
+    if entries is not None:
+        return sheet_of_entries(entries, where, reading)
+    return sheet_of(table_of_frame(frame, where), reading)
 
 
 def read_sheet(path: Path, reading: Reading) -> Sheet:
@@ -76,10 +93,28 @@ def _suffix(path: Path) -> str:
 def sheet_of_bytes(data: bytes, where: str, reading: Reading) -> Sheet:
     """What the unpacked bytes of a file hold: their first bytes say of which kind they are."""
     if data.startswith(ARROW_MAGIC):
-        return sheet_of(parse_arrow(data, where), reading)
+        return _sheet_of_frame(parse_arrow(data, where), where, reading)
     if re.search(rb"(?im)^@(relation|attribute|data)\b", data[:20_000]):
         return parse_tsf(data, where, reading)
     return sheet_of(parse_text(data, where, reading), reading)
+
+
+def continued(sheets: Sequence[Sheet], reading: Reading) -> Sheet:
+    """Several files as one sheet: an item of a name that was there goes on, others stand beside it.
+
+    An item without a name is called after its file. Rows without timestamps follow those of the file before.
+    """
+    named = [
+        replace(sheet, items=(plain_name(Path(sheet.where)),)) if sheet.items == ("",) else sheet for sheet in sheets
+    ]
+    apart = [
+        replace(sheet, items=tuple(f"{number} {item}" for item in sheet.items)) for number, sheet in enumerate(named)
+    ]
+    whole = joined(apart, ", ".join(sheet.where for sheet in sheets))
+    numbers, names = pd.factorize(np.array([item for sheet in named for item in sheet.items], dtype=object))
+    codes = numbers[whole.codes]
+    stamps = counted_stamps(codes, len(names), whole.where, reading) if whole.is_counted else whole.timestamps
+    return replace(whole, items=tuple(names), codes=codes, timestamps=stamps)
 
 
 def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:

@@ -34,6 +34,8 @@ class Sheet:
     """What the format itself says of the rows to forecast."""
     static: pd.DataFrame | None = None
     """A row of facts for each item, numbers or words; None where none were asked for."""
+    is_counted: bool = False
+    """Whether the timestamps were made up, for rows that are only known to follow each other."""
 
     def row(self, row: int) -> str:
         """The words for a row, with its item where there are several."""
@@ -74,4 +76,5 @@ def joined(sheets: Sequence[Sheet], where: str) -> Sheet:
         freq=first.freq if len({sheet.freq for sheet in sheets}) == 1 else None,
         horizon=first.horizon if len({sheet.horizon for sheet in sheets}) == 1 else None,
         static=None if first.static is None else pd.concat([sheet.static for sheet in sheets], ignore_index=True),
+        is_counted=all(sheet.is_counted for sheet in sheets),
     )
