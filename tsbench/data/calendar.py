@@ -17,7 +17,7 @@ from tsbench.errors import DataError, MachineError, nearest
 
 _CYCLES: dict[str, Callable[[pd.DatetimeIndex], Any]] = {
     "hour": lambda stamps: (stamps.hour + stamps.minute / 60) / 24,
-    "weekday": lambda stamps: stamps.weekday / 7,
+    "weekday": lambda stamps: stamps.day_of_week / 7,
     "day_of_year": lambda stamps: (stamps.dayofyear - 1) / 365.25,
     "month": lambda stamps: (stamps.month - 1) / 12,
 }
