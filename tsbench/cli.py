@@ -408,7 +408,7 @@ def list_datasets(data_dir: DataDirs = []) -> None:  # noqa: B006
         table.add_column(header, no_wrap=True)
     table.add_column("title", no_wrap=True, ratio=1)
     for card in map(load_card, list_cards()):
-        here = card.synthetic is not None or find(card, data_dir) is not None
+        here = card.synthetic is not None or all(find(one, data_dir) is not None for one in card.each_file())
         table.add_row(
             card.name, card.freq or "", str(card.seasonality or ""), "yes" if here else "no", card.license, card.title
         )
@@ -494,9 +494,10 @@ def fetch_dataset(
         if card.synthetic is not None:
             typer.echo(f"{card.name}: made from a seed, nothing to fetch")
             continue
-        path = fetch(card, data_dir)
-        read_verified(path, card)
-        typer.echo(f"{card.name}: {path}")
+        for one in card.each_file():
+            path = fetch(one, data_dir)
+            read_verified(path, one)
+            typer.echo(f"{card.name}: {path}")
 
 
 def main() -> None:
@@ -604,8 +605,14 @@ def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[Pla
 
 
 def _print_scale(panel: Panel) -> None:
-    from tsbench.evaluation.metrics import seasonal_scale
+    import numpy as np
 
-    for channel, scale in zip(panel.channels, seasonal_scale(panel.train, panel.seasonality), strict=True):
-        if scale == 0:
-            typer.echo(f"note: {channel} repeats itself exactly from season to season in the training rows: no MASE")
+    from tsbench.evaluation.metrics import seasonal_differences
+
+    scale_IC, _ = seasonal_differences(panel, panel.train.bounds, np.arange(len(panel.items)))
+    for channel, still_I in zip(panel.channels, (scale_IC == 0).T, strict=True):
+        if still_I.any():
+            items = f" in {int(still_I.sum()):,} of {len(panel.items):,} items" if panel.has_items else ""
+            typer.echo(
+                f"note: {channel} repeats itself exactly from season to season in the training rows{items}: no MASE"
+            )

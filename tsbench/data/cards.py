@@ -6,12 +6,22 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tsbench.data.reading import Reading
 from tsbench.data.splits import SPLIT_KEYS, SplitByFractions, SplitRule
 from tsbench.errors import ConfigError, from_validation, unknown
 from tsbench.resources import resource_dir
+
+
+class FurtherFile(BaseModel):
+    """A file that is read after the card's first, in the same way."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str = Field(pattern=r"^[^/\\]+$")
+    urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+/.+")], ...] = ()
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
 
 
 class DatasetCard(Reading):
@@ -32,6 +42,9 @@ class DatasetCard(Reading):
     """Addresses of the file, tried in this order."""
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Of the unpacked bytes, with LF line ends."""
+    more_files: tuple[FurtherFile, ...] = ()
+    """Further files. An item of a name that was there goes on (M4's test file); other items stand beside it, named after
+    their file where they have no name."""
     synthetic: dict[str, int | float] | None = None
     """Keywords of `tsbench.data.synthetic.synthetic_panel` instead of a file."""
     split: SplitRule = SplitByFractions()
@@ -47,6 +60,11 @@ class DatasetCard(Reading):
             raise ValueError("'urls' need a 'sha256' to verify what they give")
         return self
 
+    def each_file(self) -> list[DatasetCard]:
+        """This card with one of its files at a time."""
+        alone = self.model_copy(update={"more_files": ()})
+        return [alone, *(alone.model_copy(update=dict(further)) for further in self.more_files)]
+
 
 def read_card(path: Path) -> DatasetCard:
     """A card from a TOML file. Raises ConfigError with the file and the key."""
@@ -55,7 +73,9 @@ def read_card(path: Path) -> DatasetCard:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
-        raise from_validation(error, str(path), DatasetCard.model_fields, {"split": SPLIT_KEYS}) from error
+        raise from_validation(
+            error, str(path), DatasetCard.model_fields, {"split": SPLIT_KEYS, "more_files": FurtherFile.model_fields}
+        ) from error
 
 
 def list_cards() -> list[str]:

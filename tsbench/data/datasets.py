@@ -11,7 +11,8 @@ from pathlib import Path
 from tsbench.data.cards import DatasetCard, list_cards, load_card, read_card
 from tsbench.data.files import fetch, read_verified
 from tsbench.data.panel import About, Panel
-from tsbench.data.readers import panel_of, read_panel, read_sheet, sheet_of_bytes
+from tsbench.data.readers import continued, panel_of, read_panel, read_sheet, sheet_of_bytes
+from tsbench.data.sheet import Sheet
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.errors import ConfigError, DataError, unknown
 
@@ -67,6 +68,12 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{where}: {error}") from error
         return replace(panel, name=card.name, about=about, defects=card.defects)
-    path = fetch(card, data_dirs)
-    sheet = read_sheet(path, card) if path.is_dir() else sheet_of_bytes(read_verified(path, card), str(path), card)
+    sheets = [_sheet(one, data_dirs) for one in card.each_file()]
+    sheet = sheets[0] if len(sheets) == 1 else continued(sheets, card)
     return panel_of(sheet, card, name=card.name, about=about, defects=card.defects)
+
+
+def _sheet(card: DatasetCard, data_dirs: Sequence[Path]) -> Sheet:
+    """What the card's first file holds."""
+    path = fetch(card, data_dirs)
+    return read_sheet(path, card) if path.is_dir() else sheet_of_bytes(read_verified(path, card), str(path), card)

@@ -39,8 +39,10 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
     labels = _labels(table, [*columns, *item_columns], codes, len(items), reading, notes) if item_columns else []
     targets = _targets(table, [*columns, *item_columns, *labels], columns, reading, notes)
     values, inferred = to_numbers(table, targets, reading)
+    is_counted = timestamps is None
     if timestamps is None:
-        timestamps = _made_up(codes, len(items), table.where, reading, notes)
+        timestamps = counted_stamps(codes, len(items), table.where, reading)
+        notes.append(f"timestamps: made up, {reading.freq} from {timestamps.min()} on (the file has none)")
     return Sheet(
         where=table.where,
         values=values,
@@ -50,6 +52,7 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
         channels=tuple(targets),
         place=table.place,
         notes=(*notes, *inferred),
+        is_counted=is_counted,
     )
 
 
@@ -132,7 +135,7 @@ def _from_parts(table: Table, columns: list[str]) -> pd.DatetimeIndex:
     return found
 
 
-def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, notes: list[str]) -> pd.DatetimeIndex:
+def counted_stamps(codes: np.ndarray, num_items: int, where: str, reading: Reading) -> pd.DatetimeIndex:
     """Stamps for rows without any: each item starts at `start` and goes on in steps of freq."""
     assert reading.freq is not None
     start = pd.Timestamp(reading.start or "1970-01-01")
@@ -141,7 +144,6 @@ def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, no
     lengths = np.bincount(codes, minlength=num_items)
     counted[order] = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     stamps = made_stamps(start, int(lengths.max()), reading.freq, where)
-    notes.append(f"timestamps: made up, {reading.freq} from {stamps[0]} on (the file has none)")
     return stamps[counted]
 
 
@@ -291,4 +293,5 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
         channels=("value",),
         place=lambda row, column: table.place(int(rows[row]), str(columns[steps[row]])),
         notes=(*notes, *inferred),
+        is_counted=True,
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
 from tsbench.data.files import plain_name, read_bytes
 from tsbench.data.holes import Filled, offsets_of, without_holes
-from tsbench.data.layouts import sheet_of
+from tsbench.data.layouts import counted_stamps, sheet_of
 from tsbench.data.numbers import to_float32
 from tsbench.data.panel import About, Panel
 from tsbench.data.reading import Reading, remedy
@@ -80,6 +80,24 @@ def sheet_of_bytes(data: bytes, where: str, reading: Reading) -> Sheet:
     return sheet_of(parse_text(data, where, reading), reading)
 
 
+def continued(sheets: Sequence[Sheet], reading: Reading) -> Sheet:
+    """Several files as one sheet: an item of a name that was there goes on, others stand beside it.
+
+    An item without a name is called after its file. Rows without timestamps follow those of the file before.
+    """
+    named = [
+        replace(sheet, items=(plain_name(Path(sheet.where)),)) if sheet.items == ("",) else sheet for sheet in sheets
+    ]
+    apart = [
+        replace(sheet, items=tuple(f"{number} {item}" for item in sheet.items)) for number, sheet in enumerate(named)
+    ]
+    whole = joined(apart, ", ".join(sheet.where for sheet in sheets))
+    numbers, names = pd.factorize(np.array([item for sheet in named for item in sheet.items], dtype=object))
+    codes = numbers[whole.codes]
+    stamps = counted_stamps(codes, len(names), whole.where, reading) if whole.is_counted else whole.timestamps
+    return replace(whole, items=tuple(names), codes=codes, timestamps=stamps)
+
+
 def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:
     """The road that all formats share: order, clock, holes, short items, float32, split."""
     notes = list(sheet.notes)
@@ -94,6 +112,7 @@ def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects
     filled = without_holes(sheet, values, timestamps, offsets, rows, grid, reading)
     notes += filled.notes
     filled, items = _without_short_items(sheet, filled, reading, notes)
+    filled, padded = _with_long_items(filled, items, freq, reading, notes)
     if reading.seasonality is None:
         notes.append(f"seasonality: {infer_seasonality(freq)} rows (the usual season of {freq})")
     if reading.split is None:
@@ -108,6 +127,7 @@ def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects
         split=reading.split or SplitByFractions(),
         items=items,
         offsets=filled.offsets,
+        padded=padded,
         about=about,
         inferred=tuple(notes),
         defects=tuple(defects),
@@ -248,3 +268,35 @@ def _without_short_items(
         offsets=offsets_of(lengths[~short]),
         made=filled.made[kept],
     ), items
+
+
+def _with_long_items(
+    filled: Filled, items: Sequence[str], freq: str, reading: Reading, notes: list[str]
+) -> tuple[Filled, np.ndarray | int]:
+    """Every item at least `pad_to` rows long, and how many rows each was given, `[items]`."""
+    lengths = np.diff(filled.offsets)
+    padded = np.maximum((reading.pad_to or 0) - lengths, 0)
+    if not padded.any():
+        return filled, 0
+    names = [item for item, rows in zip(items, padded, strict=True) if rows]
+    notes.append(
+        f"items: {len(names):,} of {len(items):,} have fewer than {reading.pad_to:,} rows; their first value is repeated "
+        f"before it, for contexts only: {_listed(names)}"
+    )
+    offsets = offsets_of(lengths + padded)
+    # Row t of a padded item is its own row t - padded, or its first one.
+    steps = np.arange(offsets[-1]) - np.repeat(offsets[:-1] + padded, lengths + padded)
+    rows = np.repeat(filled.offsets[:-1], lengths + padded) + np.maximum(steps, 0)
+    return replace(
+        filled,
+        values=np.ascontiguousarray(filled.values[rows]),
+        timestamps=_earlier(filled.timestamps[rows], np.minimum(steps, 0), freq),
+        offsets=offsets,
+        made=filled.made[rows],
+    ), padded
+
+
+def _earlier(stamps: np.ndarray, steps: np.ndarray, freq: str) -> np.ndarray:
+    """The stamps so many steps before, where `steps` are less than zero."""
+    first = pd.date_range(end=pd.Timestamp(stamps.min()), periods=1 - int(steps.min()), freq=freq)[0]
+    return Grid.of(freq, np.array([first.to_datetime64(), stamps.max()])).stamps(stamps, steps)

@@ -31,6 +31,8 @@ class Sheet:
     """What the format itself says of the step of time."""
     horizon: int | None = None
     """What the format itself says of the rows to forecast."""
+    is_counted: bool = False
+    """Whether the timestamps were made up, for rows that are only known to follow each other."""
 
     def row(self, row: int) -> str:
         """The words for a row, with its item where there are several."""
@@ -70,4 +72,5 @@ def joined(sheets: Sequence[Sheet], where: str) -> Sheet:
         notes=tuple(dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
         freq=first.freq if len({sheet.freq for sheet in sheets}) == 1 else None,
         horizon=first.horizon if len({sheet.horizon for sheet in sheets}) == 1 else None,
+        is_counted=all(sheet.is_counted for sheet in sheets),
     )

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from tsbench.data.clock import following
+from tsbench.data.clock import following_each
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler
-from tsbench.data.windows import Windows, WindowShape
+from tsbench.data.windows import Windows, WindowShape, histories
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
@@ -39,8 +39,13 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss
 
 _SOLVE_BATCH_SIZE = 1024
 
+_PREDICT_BATCH_SIZE = 1024
+
 _EPS = 1e-5
 """Added to a window's variance before the root (Kim et al. 2022): a constant window stays finite."""
+
+_SMALLEST = 1e-4
+"""What logarithms are taken of at least: a ten-thousandth of an item's level."""
 
 
 class Forecaster(pl.LightningModule):
@@ -121,11 +126,22 @@ class Forecaster(pl.LightningModule):
 
     def forward(self, context_BLC: Tensor) -> Tensor:
         """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context."""
-        context_BCL = context_BLC.mT
         if not self.spec.learned:
-            return self._apply_model(context_BCL).mT
+            return self._apply_model(context_BLC.mT).mT
+        forecast_BHC = self._forecast(self._seen(context_BLC))
+        return forecast_BHC.exp() if self.recipe.log else forecast_BHC
+
+    def _seen(self, values_BTC: Tensor) -> Tensor:
+        """On the scale that the model sees and forecasts, before instance normalisation."""
+        is_logged = self.recipe.log and self.spec.learned
+        return values_BTC.clamp(min=_SMALLEST).log() if is_logged else values_BTC
+
+    def _forecast(self, seen_BLC: Tensor) -> Tensor:
+        """Forecast `[B, H, C]`, both as `_seen`."""
+        if not self.spec.learned:
+            return self._apply_model(seen_BLC.mT).mT
         # Rows of one channel side by side: their mean and variance are four to eight times as fast that way.
-        normalised, level, spread = self._normalise(context_BCL.contiguous())
+        normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
         return (self._apply_model(normalised) * spread + level).mT
 
     @torch.inference_mode()
@@ -166,7 +182,7 @@ class Forecaster(pl.LightningModule):
 
         Without level and spread, unless it is a model that takes the values as they are.
         """
-        context_BCL = context_BLC.mT.contiguous()
+        context_BCL = self._seen(context_BLC).mT.contiguous()
         return self._arranged(self._normalise(context_BCL)[0] if self.spec.learned else context_BCL)
 
     @property
@@ -259,8 +275,12 @@ class Forecaster(pl.LightningModule):
 
     def _loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
-        forecast_BHC = self(context_BLC.to(dtype))
-        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(dtype), reduction=reduction)
+        seen_BLC, target_BHC = self._seen(context_BLC.to(dtype)), self._seen(target_BHC.to(dtype))
+        forecast_BHC = self._forecast(seen_BLC)
+        if self.recipe.loss_scale == "spread":
+            size_B1C = _spread(seen_BLC)
+            forecast_BHC, target_BHC = forecast_BHC / size_B1C, target_BHC / size_B1C
+        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction=reduction)
 
     def on_validation_start(self) -> None:
         self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -306,9 +326,10 @@ class Forecaster(pl.LightningModule):
         """
         panel = train_part.panel
         self.channels, self.seasonality = panel.num_channels, panel.seasonality
+        self.recipe = self.recipe.for_panel(len(panel.items), float(train_part.values.min()))
         self.scaler = Scaler.fit(train_part)
         target = resolve_device(device)
-        values_TC = torch.from_numpy(self.scaler.apply(panel.values)).to(target)
+        values_TC = torch.from_numpy(self.scaler.apply_to(panel)).to(target)
         return self.fit_windows(
             Windows.of(train_part, values_TC, self.context_length, self.horizon),
             Windows.of(validation_part, values_TC, self.context_length, self.horizon),
@@ -334,11 +355,16 @@ class Forecaster(pl.LightningModule):
         return self.eval()
 
     def _solve(self, model: ClosedForm, windows: Windows) -> None:
-        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target."""
+        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target.
+
+        Each is divided by what the loss is divided by.
+        """
         for context_BLC, target_BHC in windows.in_order(_SOLVE_BATCH_SIZE):
-            normalised, level, spread = self._normalise(context_BLC.double().mT.contiguous())
-            target_BCH = target_BHC.double().mT - level
-            spread_BC1 = torch.as_tensor(spread).to(normalised).expand(*target_BCH.shape[:2], 1)
+            seen_BLC = self._seen(context_BLC.double())
+            normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
+            size = _spread(seen_BLC).mT if self.recipe.loss_scale == "spread" else 1.0
+            target_BCH = (self._seen(target_BHC.double()).mT - level) / size
+            spread_BC1 = torch.as_tensor(spread / size).to(normalised).expand(*target_BCH.shape[:2], 1)
             model.add(*map(self._arranged, (normalised, target_BCH, spread_BC1)))
         model.solve()
 
@@ -360,16 +386,33 @@ class Forecaster(pl.LightningModule):
         shortest = int(np.diff(panel.offsets).min())
         if shortest < self.context_length:
             raise DataError(f"{panel.name}: {shortest} rows; a context needs {self.context_length}")
-        rows = panel.offsets[1:, None] + np.arange(-self.context_length, 0)
-        context_ILC = torch.from_numpy(self.scaler.apply(panel.values[rows])).to(self.device)
-        forecast_IHC = self.scaler.invert(self.infer(context_ILC).double().cpu().numpy())
-        frames = [
-            pd.DataFrame(forecast_HC, columns=list(panel.channels))
-            .assign(item=item, timestamp=following(panel.timestamps[stop - 1], panel.freq, self.horizon))
-            .melt(["item", "timestamp"], var_name="channel", value_name="forecast")
-            for item, stop, forecast_HC in zip(panel.items, panel.offsets[1:], forecast_IHC, strict=True)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        forecast_IHC = self._after(panel)
+        sizes = forecast_IHC.shape[0], forecast_IHC.shape[2], forecast_IHC.shape[1]
+        stamps_IH = following_each(panel.timestamps[panel.offsets[1:] - 1], panel.freq, self.horizon)
+        return pd.DataFrame(
+            {
+                "item": np.array(panel.items, dtype=object).repeat(sizes[1] * sizes[2]),
+                "timestamp": np.broadcast_to(stamps_IH[:, None], sizes).ravel(),
+                "channel": np.tile(np.array(panel.channels, dtype=object).repeat(sizes[2]), sizes[0]),
+                "forecast": forecast_IHC.swapaxes(1, 2).ravel(),
+            }
+        )
+
+    def _after(self, panel: Panel) -> np.ndarray:
+        """Forecasts of the rows after each item's last, `[items, H, C]`, float64, in original units."""
+        assert self.scaler is not None
+        scaler, parts = self.scaler.for_items_of(panel), []
+        for ends in np.split(panel.offsets[1:], range(_PREDICT_BATCH_SIZE, len(panel.items), _PREDICT_BATCH_SIZE)):
+            items = panel.item_of(ends - 1)
+            if self.spec.reads_history:
+                firsts = (panel.offsets[:-1] + panel.padded)[items]
+                history = histories(torch.from_numpy(panel.values), torch.from_numpy(firsts), torch.from_numpy(ends))
+                parts.append(self.infer(history.to(self.device)).double().cpu().numpy())
+                continue
+            context = panel.values[ends[:, None] + np.arange(-self.context_length, 0)]
+            forecast = self.infer(torch.from_numpy(scaler.apply(context, items[:, None])).to(self.device))
+            parts.append(scaler.invert(forecast.double().cpu().numpy(), items[:, None]))
+        return np.concatenate(parts)
 
     def trace(self, context_BLC: Tensor, target_BHC: Tensor | None = None) -> dict[str, LayerTrace]:
         """Activations and gradients of every layer for some windows, by layer name in order of use.
@@ -403,13 +446,14 @@ class Forecaster(pl.LightningModule):
         after instance normalisation, and without dropout. Autocast is not used: half precision would round to zero
         what is to be seen.
         """
-        seen_BCL, level, spread = self._normalise(context_BLC.detach().to(self.dtype).mT.contiguous())
+        context_BLC, target_BHC = (self._seen(part.detach().to(self.dtype)) for part in (context_BLC, target_BHC))
+        seen_BCL, level, spread = self._normalise(context_BLC.mT.contiguous())
         was_training = self.training
         self.eval()
         try:
             with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
                 forecast_BHC = (self._apply_model(seen_BCL.requires_grad_()) * spread + level).mT
-                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(self.dtype), reduction="sum")
+                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction="sum")
                 (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
         finally:
             self.train(was_training)
@@ -446,6 +490,11 @@ class Forecaster(pl.LightningModule):
         forecaster.model.load_state_dict(kept["weights"])
         forecaster.scaler = Scaler(*kept["scale"].numpy())
         return forecaster.eval()
+
+
+def _spread(seen_BLC: Tensor) -> Tensor:
+    """Standard deviation of each window, `[B, 1, C]`."""
+    return (seen_BLC.var(1, keepdim=True, correction=0) + _EPS).sqrt()
 
 
 def _clip(gradients: list[Tensor], largest: float) -> None:
