@@ -248,8 +248,8 @@ def _recipe_for(row: _Row, panel: Panel, smallest: float, where: str) -> Recipe:
     if recipe.log and not (panel.has_items and smallest > 0):
         found = f"the smallest value of its training rows is {smallest:g}" if panel.has_items else "it has one item"
         raise ConfigError(
-            f"{where}, [recipe] of {row.label}: log = true needs a panel of several items with values above zero, and of "
-            f"{panel.name} {found}; leave log out"
+            f"{where}, [recipe] of {row.label}: log = true needs a panel of several items with values above zero, and "
+            f"of {panel.name} {found}; leave log out"
         )
     return recipe
 
@@ -330,7 +330,7 @@ def _refuse_namesakes(panels: Mapping[str, Panel], where: str) -> None:
 def default_context_length(panel: Panel, horizon: int) -> int:
     """Four seasons or twice the horizon, in whole seasons, but at most a quarter of the training rows.
 
-    Of several items, fourteen seasons (two weeks of hours) and at most half of the shortest: they learn from each other.
+    Of several items, fourteen seasons (two weeks of hours), at most half of the shortest: they learn from each other.
     """
     season = panel.seasonality
     wanted, share = (14, 2) if panel.has_items else (4, 4)

@@ -43,7 +43,7 @@ class DatasetCard(Reading):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     """Of the unpacked bytes, with LF line ends."""
     more_files: tuple[FurtherFile, ...] = ()
-    """Further files. An item of a name that was there goes on (M4's test file); other items stand beside it, named after
+    """Further files. An item of a name that was there goes on (M4's test file); others stand beside it, named after
     their file where they have no name."""
     synthetic: dict[str, int | float] | None = None
     """Keywords of `tsbench.data.synthetic.synthetic_panel` instead of a file."""

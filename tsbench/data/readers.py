@@ -280,8 +280,8 @@ def _with_long_items(
         return filled, 0
     names = [item for item, rows in zip(items, padded, strict=True) if rows]
     notes.append(
-        f"items: {len(names):,} of {len(items):,} have fewer than {reading.pad_to:,} rows; their first value is repeated "
-        f"before it, for contexts only: {_listed(names)}"
+        f"items: {len(names):,} of {len(items):,} have fewer than {reading.pad_to:,} rows; their first value is "
+        f"repeated before it, for contexts only: {_listed(names)}"
     )
     offsets = offsets_of(lengths + padded)
     # Row t of a padded item is its own row t - padded, or its first one.

@@ -32,9 +32,9 @@ class _Rule(BaseModel):
 
     gap: int = Field(0, ge=0)
     """Rows before validation and before test that belong to no part. They are taken from the end of the part before, so
-    the validation and test rows are scored as without a gap; a context may still reach over them."""
+    the test rows are scored as without a gap; a context may still reach over them."""
     scaled_by_past: ClassVar[bool] = False
-    """Where MASE takes the seasonal error from: the training rows, or all rows of an item before the forecast starts."""
+    """Where MASE takes the seasonal error from: training rows, or all rows of an item before the forecast starts."""
     origins: ClassVar[Origins | None] = None
     """None: every window of the test part is scored."""
 
@@ -213,8 +213,8 @@ def cut(
         gap = f" with a gap of {rule.gap:,}" if rule.gap else ""
         raise DataError(
             f"{where}: the split ({rule}) does not fit {lengths[first]:,} rows: it would cut at rows "
-            f"{', '.join(f'{edge:,}' for edge in [low[first, 0], *borders[first]])}{gap}{others}; change [split] in the "
-            "card, or bring more rows"
+            f"{', '.join(f'{edge:,}' for edge in [low[first, 0], *borders[first]])}{gap}{others}; change [split] in "
+            "the card, or bring more rows"
         )
     bounds = np.stack([low, high], axis=2) + offsets[:-1, None, None]
     return {part: np.ascontiguousarray(bounds[:, number]) for number, part in enumerate(PARTS)}

@@ -24,19 +24,22 @@ def evaluate(
     forecaster: Forecaster,
     windows: Windows,
     scaler: Scaler,
-    seasonal: SeasonalErrors,
+    seasonal: SeasonalErrors | None = None,
     *,
     batch_size: int = EVALUATION_BATCH_SIZE,
 ) -> ErrorTotals:
     """Score every window once. The totals do not depend on the batch size but for rounding.
 
-    seasonal: of these windows. Raises Diverged when a forecast is not a finite number.
+    seasonal: of these windows; None: there will be no MASE. Raises Diverged when a forecast is not a finite number.
     """
     device, channels = windows.starts_N.device, windows.channels
     num_items = len(np.atleast_2d(scaler.mean)) if scaler.is_by_item else 1
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
     items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
     by_window: list[Tensor] = []
+    if seasonal is None:
+        none_GC = np.full((1, channels), np.nan)
+        seasonal = SeasonalErrors(none_GC, none_GC, np.zeros(len(windows), dtype=np.int64))
     scale_KGC = torch.from_numpy(np.stack([seasonal.absolute_GC, seasonal.squared_GC])).to(device)
     group_N = torch.from_numpy(seasonal.group_N).to(device)
     for picks_B in torch.arange(len(windows), device=device).split(batch_size):
@@ -65,8 +68,16 @@ def evaluate(
         raise Diverged("forecasts of the test part left the finite numbers; try a smaller learning_rate")
     squared_N, absolute_N = torch.cat(by_window, dim=1).cpu().numpy()
     counts_I = torch.bincount(windows.items_N, minlength=num_items).cpu().numpy()
+    squared_HC, absolute_HC, original_squared_HC, original_absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
     return ErrorTotals(
-        *sums_KHC.cpu().numpy(), squared_N, absolute_N, by_item=ItemTotals(counts_I, *items_KIC.cpu().numpy())
+        squared_HC,
+        absolute_HC,
+        original_squared_HC,
+        original_absolute_HC,
+        symmetric_HC,
+        squared_N,
+        absolute_N,
+        ItemTotals(counts_I, *items_KIC.cpu().numpy()),
     )
 
 

@@ -72,7 +72,7 @@ class SeasonalErrors(NamedTuple):
 
 
 def seasonal_errors(test: Part, context_length: int, horizon: int) -> SeasonalErrors:
-    """For every window of a part. A group is an item with its training rows, or a window with all rows before its target.
+    """For every window of a part. A group is an item with its training rows, or a window with all rows before it.
 
     Which of both, the split says: `scaled_by_past`.
     """
@@ -99,7 +99,7 @@ def seasonal_differences(panel: Panel, rows_G2: np.ndarray, item_G: np.ndarray) 
     count_G1 = (high_G - low_G)[:, None]
     means = []
     for size_TC in (np.abs(differences_TC), differences_TC**2):
-        # Running sums of shares of the item's total: the sums of a small item would be lost beside those of a large one.
+        # Running sums of shares of the item's total: a small item's sums would be lost beside those of a large one.
         total_IC = item_sums(size_TC, np.stack([panel.offsets[:-1], panel.offsets[1:]], axis=1))
         size_TC /= np.where(total_IC > 0, total_IC, 1.0)[item_T]
         running_TC = np.concatenate([np.zeros_like(size_TC[:1]), np.cumsum(size_TC, axis=0)])
@@ -197,8 +197,8 @@ def _without_scale(items: ItemTotals, panel: Panel) -> str:
     for without_IC, reason in ((short_IC, "not longer than one season"), (still_IC, "the same in every season")):
         numbers = np.flatnonzero(without_IC.any(axis=1) & scored_I)
         if len(numbers):
-            names = _named([panel.items[number] for number in numbers[:8]], len(numbers))
-            reasons.append(f"{len(numbers):,} of {int(scored_I.sum()):,} items ({reason}: {names})")
+            listed = _named([panel.items[number] for number in numbers[:8]], len(numbers))
+            reasons.append(f"{len(numbers):,} of {int(scored_I.sum()):,} items ({reason}: {listed})")
     return f"MASE and RMSSE leave out {' and '.join(reasons)}" if reasons else ""
 
 

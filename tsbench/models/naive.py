@@ -71,10 +71,9 @@ class Profile(nn.Module):
 class Naive2(nn.Module):
     """Repeats the last value without its season, times the season, where a series has one (M4's Naive2).
 
-    It reads all rows of an item before the forecast, in original units. A series is seasonal where its autocorrelation at
-    the seasonal lag is significant at 90 %, it is three seasons long, and all its values are greater than zero: the season
-    is multiplied. Makridakis, Spiliotis and Assimakopoulos 2020; the decomposition is the classical one, with a moving
-    average of a season.
+    It reads all rows of an item before the forecast, in original units. A series has a season where its autocorrelation
+    at the seasonal lag is significant at 90 %, it is three seasons long, and all its values are greater than zero.
+    Makridakis, Spiliotis and Assimakopoulos 2020; the decomposition is the classical one, multiplicative.
     """
 
     def __init__(self, shape: WindowShape) -> None:
@@ -109,7 +108,7 @@ def _is_seasonal(history_NT: Tensor, season: int) -> Tensor:
 
 
 def _seasonal_indices(history_NT: Tensor, season: int) -> Tensor:
-    """How much each phase lies above the moving average of a season, mean 1, `[N, season]`; the last row's phase last."""
+    """How far each phase lies above the moving average of a season, mean 1, `[N, season]`; the last row's is last."""
     half = season // 2
     weights_K = torch.ones(2 * half + 1, dtype=history_NT.dtype, device=history_NT.device)
     if season % 2 == 0:

@@ -47,8 +47,8 @@ def register(
     init: whether it matters how its weights start. A learned model for which it does has the keyword `init`.
     widths: the keywords that say how wide its layers are, the leading one first; they are chosen by an experiment in
     which all models have as many parameters.
-    history: whether it reads all rows before the forecast, in original units, instead of a scaled context. Rows before the
-    first one of a shorter series are NaN. It is no default of experiments, as it takes long where there are many origins.
+    history: whether it reads all rows before the forecast, in original units, instead of a scaled context; shorter
+    series begin with NaN. With many origins that takes long, so experiments that name no models leave it out.
     """
 
     def mark(model_class: _Class) -> _Class:

@@ -24,7 +24,7 @@ class Recipe(BaseModel):
     loss: Literal["mse", "mae", "huber"] = "mse"
     """Computed on the scaled values, after instance normalisation is undone; huber has delta 1."""
     loss_scale: Literal["none", "spread"] = "none"
-    """spread: a window's errors are divided by the standard deviation of its context, so that all windows count alike."""
+    """spread: a window's errors are divided by the standard deviation of its context: all windows count alike."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """sgd has Nesterov momentum 0.9."""
     learning_rate: float = Field(1e-3, gt=0)
