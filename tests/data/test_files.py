@@ -277,3 +277,13 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         read_bytes(tmp_path)
     with pytest.raises(DataError, match=r"shop\.csv/x: cannot be read \(Not a directory\)"):
         read_bytes(path / "x")
+
+
+def test_a_packed_address_is_verified_by_what_is_in_it(server: Server, cache: Path) -> None:
+    server.pages = {"/shop.csv.gz": gzip.compress(CONTENT), "/other.csv.gz": gzip.compress(OTHER)}
+
+    assert read_bytes(fetch(card(urls=[server.url("/shop.csv.gz")]))) == CONTENT
+    (cache / "shop.csv.gz").unlink()
+    with pytest.raises(DataError, match="gave a file with another sha256"):
+        fetch(card(urls=[server.url("/other.csv.gz")]))
+    assert not (cache / "shop.csv.gz").exists()

@@ -40,6 +40,7 @@ class Windows:
         self.starts_N = starts_N.to(values_TC.device)
         self.items_N = self.firsts_N = torch.zeros_like(self.starts_N)
         """The item of each window and that item's first row."""
+        self.num_items = 1
         self._values_TC = values_TC
         self.context_length, self.horizon = context_length, horizon
         self.channels = values_TC.shape[1]
@@ -54,6 +55,7 @@ class Windows:
         starts = part.starts(context_length, horizon)
         windows = cls(values_TC, torch.from_numpy(starts), context_length, horizon)
         items, panel = part.panel.item_of(starts + context_length), part.panel
+        windows.num_items = len(panel.items)
         windows.items_N = torch.from_numpy(items).to(values_TC.device)
         windows.firsts_N = torch.from_numpy((panel.offsets[:-1] + panel.padded)[items]).to(values_TC.device)
         return windows

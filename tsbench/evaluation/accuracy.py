@@ -32,8 +32,7 @@ def evaluate(
 
     seasonal: of these windows; None: there will be no MASE. Raises Diverged when a forecast is not a finite number.
     """
-    device, channels = windows.starts_N.device, windows.channels
-    num_items = len(np.atleast_2d(scaler.mean)) if scaler.is_by_item else 1
+    device, channels, num_items = windows.starts_N.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
     items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
     by_window: list[Tensor] = []
