@@ -631,8 +631,14 @@ def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[Pla
 
 
 def _print_scale(panel: Panel) -> None:
-    from tsbench.evaluation.metrics import seasonal_scale
+    import numpy as np
 
-    for channel, scale in zip(panel.channels, seasonal_scale(panel.train, panel.seasonality), strict=True):
-        if scale == 0:
-            typer.echo(f"note: {channel} repeats itself exactly from season to season in the training rows: no MASE")
+    from tsbench.evaluation.metrics import seasonal_differences
+
+    scale_IC, _ = seasonal_differences(panel, panel.train.bounds, np.arange(len(panel.items)))
+    for channel, still_I in zip(panel.channels, (scale_IC == 0).T, strict=True):
+        if still_I.any():
+            items = f" in {int(still_I.sum()):,} of {len(panel.items):,} items" if panel.has_items else ""
+            typer.echo(
+                f"note: {channel} repeats itself exactly from season to season in the training rows{items}: no MASE"
+            )

@@ -109,7 +109,7 @@ def test_an_unknown_dataset_gets_the_nearest_name() -> None:
         pytest.param(LEAST + "fiel = 3", "unknown key 'fiel'; did you mean 'file'? allowed: attribution", id="typo"),
         pytest.param(
             LEAST + "[split]\nby = 'counts'\ntrian = 5\nvalidation = 1\ntest = 1",
-            "unknown key 'split.counts.trian'; did you mean 'train'? allowed: by, end, test, train, validation",
+            "unknown key 'split.counts.trian'; did you mean 'train'? allowed: by, end, gap, ",
             id="typo in a table",
         ),
         pytest.param(LEAST.replace('name = "shop"', ""), "key 'name' is missing", id="missing"),

@@ -358,3 +358,35 @@ def test_a_dataset_is_known_by_its_card_or_as_a_file() -> None:
 def test_a_missing_card_of_your_own_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.toml: no such card"):
         load_dataset(str(tmp_path / "none.toml"))
+
+
+def test_the_rows_of_a_further_file_go_on_where_the_items_of_the_first_end(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("V1,V2,V3,V4,V5\nH1,1,2,3,4\nH2,10,20,30,\n")
+    (tmp_path / "test.csv").write_text("V1,V2,V3\nH2,40,50\nH1,5,6\n")
+    (tmp_path / "both.toml").write_text(
+        'name = "both"\ntitle = "t"\nsource = "s"\nlicense = "l"\nfile = "train.csv"\nfreq = "h"\nseasonality = 1\n'
+        '[[more_files]]\nfile = "test.csv"\n[split]\nby = "last"\ntest = 2\nvalidation = 1\n'
+    )
+
+    panel = load_dataset(str(tmp_path / "both.toml"))
+
+    assert panel.items == ("H1", "H2")
+    assert panel.values[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 10, 20, 30, 40, 50]
+    assert panel.test.values[:, 0].tolist() == [5, 6, 40, 50]
+    hours = (panel.timestamps - np.datetime64("1970-01-01")) / np.timedelta64(1, "h")
+    assert hours.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
+
+
+def test_items_of_further_files_stand_beside_those_of_the_first_under_their_files_names(tmp_path: Path) -> None:
+    for number in (1, 2):
+        rows = "".join(f"2024-01-0{day},{number * day}\n" for day in range(1, 8))
+        (tmp_path / f"shop{number}.csv").write_text(f"date,sales\n{rows}")
+    (tmp_path / "shops.toml").write_text(
+        'name = "shops"\ntitle = "t"\nsource = "s"\nlicense = "l"\nfile = "shop1.csv"\n'
+        '[[more_files]]\nfile = "shop2.csv"\n[split]\nby = "last"\ntest = 2\n'
+    )
+
+    panel = load_dataset(str(tmp_path / "shops.toml"))
+
+    assert panel.items == ("shop1", "shop2")
+    assert panel.test.values[:, 0].tolist() == [6, 7, 12, 14]

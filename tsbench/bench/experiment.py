@@ -45,7 +45,8 @@ class Experiment(BaseModel):
     """Names of cards or of groups of them, or files."""
     context_lengths: Annotated[list[_PositiveInt], BeforeValidator(_as_list)] = []
     """None given: four seasons, or twice the horizon where that is longer."""
-    horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list), Field(min_length=1)]
+    horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list)] = []
+    """None given: the one that each dataset's split is made for."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), Field(min_length=1)] = [0, 1, 2]
     models: dict[str, dict[str, Any]] = {}
     """A table per model with its keywords; a list is an axis (of lists, where a value is a list itself). `recipe` in it
@@ -183,16 +184,21 @@ def make_plan(
     where = f"experiment {name!r}"
     rows = [row for section in _with_opponents(experiment.models).items() for row in _rows(*section, experiment, where)]
     _refuse_twins(rows, where)
-    panels = {dataset: load(dataset) for dataset in datasets}
-    _refuse_namesakes(panels, where)
+    loaded = {dataset: load(dataset) for dataset in datasets}
+    _refuse_namesakes(loaded, where)
+    panels = [fold for panel in loaded.values() for fold in panel.folds()]
     notes, runs = [], []
-    for panel in panels.values():
-        for horizon in experiment.horizons:
+    for panel in panels:
+        smallest = float(panel.train.values.min())
+        recipes = {row.label: _recipe_for(row, panel, smallest, where) for row in rows}
+        notes += _of_items(panel, experiment.recipe, smallest)
+        for horizon in experiment.horizons or [_own_horizon(panel, where)]:
             lengths = experiment.context_lengths
             if not lengths:
                 lengths = [default_context_length(panel, horizon)]
                 notes.append(
-                    f"{panel.name}, horizon {horizon}: context length {lengths[0]} (four seasons or two horizons)"
+                    f"{panel.name}, horizon {horizon}: context length {lengths[0]} "
+                    f"({'fourteen' if panel.has_items else 'four'} seasons or two horizons)"
                 )
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
@@ -211,7 +217,7 @@ def make_plan(
                             seed=seed,
                             model=row.model,
                             arguments=matched[row.label][0] if row.label in matched else row.arguments,
-                            recipe=row.recipe,
+                            recipe=recipes[row.label],
                             pretrained_digest=row.pretrained_digest,
                         ),
                     )
@@ -229,7 +235,37 @@ def make_plan(
         notes=notes,
         runs=runs,
     )
-    return plan, {panel.name: panel for panel in panels.values()}
+    return plan, {panel.name: panel for panel in panels}
+
+
+def _own_horizon(panel: Panel, where: str) -> int:
+    if panel.split.own_horizon is None:
+        raise ConfigError(
+            f"{where}: the split of {panel.name} ({panel.split}) is made for no horizon; give horizons, or --horizon"
+        )
+    return panel.split.own_horizon
+
+
+def _recipe_for(row: _Row, panel: Panel, smallest: float, where: str) -> Recipe:
+    recipe = row.recipe.for_panel(len(panel.items), smallest)
+    if recipe.log and not (panel.has_items and smallest > 0):
+        found = f"the smallest value of its training rows is {smallest:g}" if panel.has_items else "it has one item"
+        raise ConfigError(
+            f"{where}, [recipe] of {row.label}: log = true needs a panel of several items with values above zero, and "
+            f"of {panel.name} {found}; leave log out"
+        )
+    return recipe
+
+
+def _of_items(panel: Panel, said: Mapping[str, Any], smallest: float) -> list[str]:
+    """The recipe's other defaults for panels of several items: no word is lost on them elsewhere."""
+    if not panel.has_items:
+        return []
+    resolved = Recipe.model_validate({}).for_panel(len(panel.items), smallest)
+    words = [f"{key} {getattr(resolved, key)}" for key in sorted(resolved.model_fields_set - said.keys())]
+    return [
+        f"{panel.name}: {len(panel.items):,} items, each scaled by its level; defaults for them: {', '.join(words)}"
+    ]
 
 
 def _matched(
@@ -300,11 +336,15 @@ def _refuse_namesakes(panels: Mapping[str, Panel], where: str) -> None:
 
 
 def default_context_length(panel: Panel, horizon: int) -> int:
-    """Four seasons or twice the horizon, in whole seasons, but at most a quarter of the training rows."""
+    """Four seasons or twice the horizon, in whole seasons, but at most a quarter of the training rows.
+
+    Of several items, fourteen seasons (two weeks of hours), at most half of the shortest: they learn from each other.
+    """
     season = panel.seasonality
-    rows = max(4 * season, 2 * horizon)
+    wanted, share = (14, 2) if panel.has_items else (4, 4)
+    rows = max(wanted * season, 2 * horizon)
     shortest = int((panel.bounds["train"][:, 1] - panel.bounds["train"][:, 0]).min())
-    seasons = min(-(-rows // season), max(shortest // 4 // season, 1))
+    seasons = min(-(-rows // season), max(shortest // share // season, 1))
     return seasons * season
 
 
@@ -320,7 +360,7 @@ class _Row(BaseModel):
 
 
 def _with_opponents(models: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    sections = dict(models) or {name: {} for name in model_specs()}
+    sections = dict(models) or {name: {} for name, spec in model_specs().items() if not spec.reads_history}
     present = {str(section.get("model", name)) for name, section in sections.items()}
     return {name: {} for name in OPPONENTS if name not in present} | sections
 

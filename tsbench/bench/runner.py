@@ -46,7 +46,7 @@ from tsbench.evaluation.accuracy import (
     points_digest,
     sample_forecasts,
 )
-from tsbench.evaluation.metrics import metrics
+from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seasonal_errors
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
     Inference,
@@ -98,6 +98,8 @@ class Prepared:
     values_TC: torch.Tensor
     covariate_scaler: Scaler | None
     covariates: CovariateRows | None
+    references: dict[tuple[int, int], ErrorTotals | None] = field(default_factory=dict)
+    """Naive2's totals by context length and horizon, None where an item has several windows; filled when needed."""
 
     @classmethod
     def on(cls, panel: Panel, device: torch.device) -> Prepared:
@@ -105,7 +107,7 @@ class Prepared:
         return cls(
             panel,
             scaler,
-            torch.from_numpy(scaler.apply(panel.values)).to(device),
+            torch.from_numpy(scaler.apply_to(panel)).to(device),
             covariate_scaler,
             CovariateRows.of(panel, covariate_scaler, device),
         )
@@ -137,6 +139,20 @@ class Prepared:
         forecaster.scaler = self.scaler
         forecaster.covariate_scaler = self.covariate_scaler if forecaster.covariates else None
         return forecaster
+
+    def score(self, forecaster: Forecaster, windows: Windows) -> ErrorTotals:
+        """On the test part."""
+        seasonal = seasonal_errors(self.panel.test, forecaster.context_length, forecaster.horizon)
+        return evaluate(forecaster, windows, self.scaler, seasonal)
+
+    def naive2(self, run: Run, windows: Windows) -> ErrorTotals | None:
+        """What OWA compares with. It is defined for one forecast per item, as in M4."""
+        task = run.context_length, run.horizon
+        if task not in self.references:
+            is_defined = len(windows) == len(windows.items_N.unique())
+            reference = self.forecaster(run.model_copy(update={"model": "naive2", "arguments": {}})).build(0).eval()
+            self.references[task] = self.score(reference, windows) if is_defined else None
+        return self.references[task]
 
 
 def execute(
@@ -188,17 +204,10 @@ def _answer(
         with clock("fit"):
             forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
         with clock("evaluate"):
-            totals = evaluate(forecaster, windows["test"], scaler)
+            totals = prepared.score(forecaster, windows["test"])
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
-    scores = metrics(
-        totals.squared_HC,
-        totals.absolute_HC,
-        totals.symmetric_HC,
-        totals.num_windows,
-        scaler=scaler,
-        train=panel.train,
-    )
+    scores = metrics(totals, panel, prepared.naive2(run, windows["test"]))
     accuracy = Metrics(
         **scores,
         num_scored_windows=totals.num_windows,
@@ -212,7 +221,10 @@ def _answer(
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
-    return answer, arrays | kept_losses(totals, panel.test, run.context_length, run.horizon), forecaster
+    arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
+    if panel.has_items:
+        arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
+    return answer, arrays, forecaster
 
 
 def _cost(

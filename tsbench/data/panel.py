@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 
 import numpy as np
 
 from tsbench.data.covariates import Covariates, Roles
-from tsbench.data.splits import PARTS, SplitByFractions, SplitRule, cut
+from tsbench.data.splits import PARTS, Origins, SplitByFractions, SplitByOrigins, SplitRule, cut
 from tsbench.errors import DataError
 
 
@@ -46,6 +46,8 @@ class Panel:
     offsets: np.ndarray = None  # type: ignore[assignment]  # None: one item
     """`[items + 1]`: item i owns the rows from offsets[i] to offsets[i + 1]."""
     covariates: Covariates | None = None
+    padded: np.ndarray | int = 0
+    """`[items]`: rows at the beginning of each item that only fill its first contexts: no target, in no statistic."""
     about: About = About()
     inferred: tuple[str, ...] = ()
     """What was found out rather than told: said when a run starts, and in the report."""
@@ -69,7 +71,8 @@ class Panel:
                     )
         if not isinstance(self.seasonality, Integral) or self.seasonality < 1:
             raise DataError(f"{self.name}: seasonality = {self.seasonality}: give a whole number of rows, 1 for none")
-        object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name, self.items))
+        bounds = cut(self.split, self.timestamps, self.offsets, self.name, self.items, self.padded)
+        object.__setattr__(self, "bounds", bounds)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -83,6 +86,22 @@ class Panel:
     @property
     def num_channels(self) -> int:
         return len(self.channels)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether there are several: each is then scaled by its own level."""
+        return len(self.items) > 1
+
+    def folds(self) -> list[Panel]:
+        """A panel for each fold of a cross-validation, `name_fold1` and so on; this one alone where there is none."""
+        if not (isinstance(self.split, SplitByOrigins) and self.split.refit):
+            return [self]
+        folds = enumerate(self.split.folds(), start=1)
+        return [replace(self, name=f"{self.name}_fold{number}", split=split) for number, split in folds]
+
+    def item_of(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers of the items that own these rows."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
 
     @property
     def train(self) -> Part:
@@ -108,6 +127,8 @@ class Panel:
             digest.update(json.dumps(self.roles.as_dict()).encode())
             for array in (self.covariates.rows, self.covariates.static):
                 digest.update(array.view(np.uint8).data)
+        if self.split.scaled_by_past:  # not in the rows alone; the other rules keep the fingerprints they had
+            digest.update(json.dumps(["scaled by past", self.split.origins]).encode())
         return digest.hexdigest()[:16]
 
 
@@ -133,14 +154,24 @@ class Part:
         """`[T, C]`: the rows of this part alone, of all items."""
         return self.panel.values[self.rows]
 
+    @property
+    def origins(self) -> Origins | None:
+        """Where forecasts may start in this part; None: everywhere."""
+        return self.panel.split.origins if self.name == "test" else None
+
     def starts(self, context_length: int, horizon: int) -> np.ndarray:
-        """First rows `[N]` of all windows whose target lies wholly in this part.
+        """First rows `[N]` of all windows whose target lies wholly in this part; of the test part, at its origins.
 
         The context may reach back into earlier parts, never into another item. So the number of windows of validation
         and test does not depend on the context length.
 
-        Raises DataError when there is no such window.
+        Raises DataError when there is no such window, or when the origins of the split have a shorter horizon.
         """
+        if self.origins and horizon > self.origins.horizon:
+            raise DataError(
+                f"{self.panel.name}: the split ({self.panel.split}) is made for a horizon of {self.origins.horizon:,}, "
+                f"not of {horizon:,}; shorten --horizon, or change [split] in the card"
+            )
         low, counts = self._starts(context_length, horizon)
         if not counts.sum():
             raise DataError(
@@ -148,7 +179,7 @@ class Part:
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        return _runs(low, counts)
+        return _runs(low, counts, self.origins.stride if self.origins else 1)
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
         """The numbers of the items that are too short for a window in this part."""
@@ -156,12 +187,16 @@ class Part:
 
     def _starts(self, context_length: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """The first start and the number of windows of each item, both `[items]`."""
-        low = np.maximum(self.bounds[:, 0] - context_length, self.panel.offsets[:-1])
-        high = self.bounds[:, 1] - context_length - horizon + 1
-        return low, np.maximum(high - low, 0)
+        stride = self.origins.stride if self.origins else 1
+        first = self.bounds[:, 0] - context_length
+        skipped = -(-np.maximum(self.panel.offsets[:-1] - first, 0) // stride)  # contexts that begin before the item
+        counts = (self.bounds[:, 1] - self.bounds[:, 0] - horizon) // stride + 1
+        if self.origins:
+            counts = np.minimum(counts, self.origins.windows)
+        return first + skipped * stride, np.maximum(counts - skipped, 0)
 
 
-def _runs(low: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`low[i], low[i] + 1, ...`, `counts[i]` of them, for all items in one go."""
+def _runs(low: np.ndarray, counts: np.ndarray, stride: int = 1) -> np.ndarray:
+    """`low[i], low[i] + stride, ...`, `counts[i]` of them, for all items in one go."""
     before = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(low - before, counts)
+    return (np.arange(counts.sum()) - np.repeat(before, counts)) * stride + np.repeat(low, counts)

@@ -131,6 +131,7 @@ def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects
     filled = without_holes(sheet, values, timestamps, offsets, rows, grid, reading)
     notes += filled.notes
     filled, sheet = _without_short_items(sheet, filled, reading, notes)
+    filled, padded = _with_long_items(filled, sheet.items, freq, reading, notes)
     if reading.seasonality is None:
         notes.append(f"seasonality: {infer_seasonality(freq)} rows (the usual season of {freq})")
     if reading.split is None:
@@ -148,6 +149,7 @@ def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects
         items=sheet.items,
         offsets=filled.offsets,
         covariates=_covariates(sheet, reading, values[:, num_targets:], filled.timestamps),
+        padded=padded,
         about=about,
         inferred=tuple(notes),
         defects=tuple(defects),
@@ -313,3 +315,35 @@ def _without_short_items(sheet: Sheet, filled: Filled, reading: Reading, notes: 
         offsets=offsets_of(lengths[~short]),
         made=filled.made[kept],
     ), left
+
+
+def _with_long_items(
+    filled: Filled, items: Sequence[str], freq: str, reading: Reading, notes: list[str]
+) -> tuple[Filled, np.ndarray | int]:
+    """Every item at least `pad_to` rows long, and how many rows each was given, `[items]`."""
+    lengths = np.diff(filled.offsets)
+    padded = np.maximum((reading.pad_to or 0) - lengths, 0)
+    if not padded.any():
+        return filled, 0
+    names = [item for item, rows in zip(items, padded, strict=True) if rows]
+    notes.append(
+        f"items: {len(names):,} of {len(items):,} have fewer than {reading.pad_to:,} rows; their first value is "
+        f"repeated before it, for contexts only: {_listed(names)}"
+    )
+    offsets = offsets_of(lengths + padded)
+    # Row t of a padded item is its own row t - padded, or its first one.
+    steps = np.arange(offsets[-1]) - np.repeat(offsets[:-1] + padded, lengths + padded)
+    rows = np.repeat(filled.offsets[:-1], lengths + padded) + np.maximum(steps, 0)
+    return replace(
+        filled,
+        values=np.ascontiguousarray(filled.values[rows]),
+        timestamps=_earlier(filled.timestamps[rows], np.minimum(steps, 0), freq),
+        offsets=offsets,
+        made=filled.made[rows],
+    ), padded
+
+
+def _earlier(stamps: np.ndarray, steps: np.ndarray, freq: str) -> np.ndarray:
+    """The stamps so many steps before, where `steps` are less than zero."""
+    first = pd.date_range(end=pd.Timestamp(stamps.min()), periods=1 - int(steps.min()), freq=freq)[0]
+    return Grid.of(freq, np.array([first.to_datetime64(), stamps.max()])).stamps(stamps, steps)

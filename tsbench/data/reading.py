@@ -71,6 +71,9 @@ class Reading(BaseModel):
     """What becomes of rows with one timestamp: refused, or this one is kept."""
     min_rows: int | None = Field(None, ge=1)
     """Items with fewer rows are left out, named and counted."""
+    pad_to: int | None = Field(None, ge=1)
+    """Items with fewer rows get so many: their first value is repeated before it. The rows fill contexts; they are no
+    target and in no statistic."""
     split: SplitRule | None = None
 
     @model_validator(mode="after")

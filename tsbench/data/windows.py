@@ -103,6 +103,10 @@ class Windows:
         covariates: CovariateRows | None = None,
     ) -> None:
         self.starts_N = starts_N.to(values_TC.device)
+        self.items_N = self.firsts_N = torch.zeros_like(self.starts_N)
+        """The item of each window and that item's first row."""
+        self.num_items = 1
+        self._values_TC = values_TC
         self.context_length, self.horizon = context_length, horizon
         self.channels, self.covariates = values_TC.shape[1], covariates
         self._runs = runs(values_TC, context_length + horizon)
@@ -117,8 +121,13 @@ class Windows:
         covariates: CovariateRows | None = None,
     ) -> Windows:
         """Raises DataError when the part holds no window."""
-        starts = torch.from_numpy(part.starts(context_length, horizon))
-        return cls(values_TC, starts, context_length, horizon, covariates)
+        starts = part.starts(context_length, horizon)
+        windows = cls(values_TC, torch.from_numpy(starts), context_length, horizon, covariates)
+        items, panel = part.panel.item_of(starts + context_length), part.panel
+        windows.num_items = len(panel.items)
+        windows.items_N = torch.from_numpy(items).to(values_TC.device)
+        windows.firsts_N = torch.from_numpy((panel.offsets[:-1] + panel.padded)[items]).to(values_TC.device)
+        return windows
 
     def __len__(self) -> int:
         return len(self.starts_N)
@@ -126,12 +135,21 @@ class Windows:
     def head(self, count: int) -> Windows:
         """The first windows alone."""
         few = copy(self)
-        few.starts_N = self.starts_N[:count]
+        few.starts_N, few.items_N, few.firsts_N = (
+            every[:count] for every in (self.starts_N, self.items_N, self.firsts_N)
+        )
         return few
 
     def batch(self, picks_B: Tensor) -> Batch:
         """The windows with these numbers."""
         return self._gather(self.starts_N[picks_B])
+
+    def histories(self, picks_B: Tensor) -> Tensor:
+        """All rows of the item before the targets of the windows with these numbers, `[B, longest, C]`.
+
+        Shorter ones begin with NaN.
+        """
+        return histories(self._values_TC, self.firsts_N[picks_B], self.starts_N[picks_B] + self.context_length)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Every window once, the last batch as small as it must be."""
@@ -144,6 +162,14 @@ class Windows:
         if self.covariates is None:
             return pair
         return *pair, self.covariates.gather(starts_B, self.context_length + self.horizon)
+
+
+def histories(values_TC: Tensor, firsts_B: Tensor, ends_B: Tensor) -> Tensor:
+    """The rows from each first one to before the end, `[B, longest, C]`; shorter stretches begin with NaN."""
+    longest = int((ends_B - firsts_B).max())
+    rows_BT = ends_B[:, None] + torch.arange(-longest, 0, device=ends_B.device)
+    is_before_BT = rows_BT < firsts_B[:, None]
+    return values_TC[rows_BT.clamp(min=0)].masked_fill(is_before_BT[..., None], torch.nan)
 
 
 def shuffled_picks(num_windows: int, batch_size: int, num_steps: int, seed: int) -> Iterator[Tensor]:

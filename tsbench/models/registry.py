@@ -40,7 +40,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_
 
 
 def register(
-    name: str, *, learned: bool = True, init: bool = True, widths: tuple[str, ...] = ()
+    name: str, *, learned: bool = True, init: bool = True, widths: tuple[str, ...] = (), history: bool = False
 ) -> Callable[[_Class], _Class]:
     """Mark a model class: the registry lists it under this name.
 
@@ -49,6 +49,8 @@ def register(
     init: whether it matters how its weights start. A learned model for which it does has the keyword `init`.
     widths: the keywords that say how wide its layers are, the leading one first; they are chosen by an experiment in
     which all models have as many parameters.
+    history: whether it reads all rows before the forecast, in original units, instead of a scaled context; shorter
+    series begin with NaN. With many origins that takes long, so experiments that name no models leave it out.
     """
 
     def mark(model_class: _Class) -> _Class:
@@ -93,6 +95,7 @@ class ModelSpec:
     arguments: Mapping[str, Argument]
     learned: bool
     widths: tuple[str, ...]
+    reads_history: bool
 
     def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
@@ -175,6 +178,7 @@ def _specs_of(path: Path) -> list[ModelSpec]:
                 arguments=_arguments(lineage, _meanings(documented)) | ({"init": _INIT} if has_init else {}),
                 learned=learned,
                 widths=options.get("widths", ()),
+                reads_history=options.get("history", False),
             )
         )
     return specs

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from tsbench.data.clock import following
+from tsbench.data.clock import following_each
 from tsbench.data.covariates import Roles, rows_ahead
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler
-from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape
+from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
@@ -41,11 +41,15 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss
 
 _SOLVE_BATCH_SIZE = 1024
 
+_PREDICT_BATCH_SIZE = 1024
+
 _EPS = 1e-5
 """Added to a window's variance before the root (Kim et al. 2022): a constant window stays finite."""
 
 _FAR = 5.0
 """Where covariates end, in spreads of their context: what never moved in the context has none to speak of."""
+_SMALLEST = 1e-4
+"""What logarithms are taken of at least: a ten-thousandth of an item's level."""
 
 
 class Forecaster(pl.LightningModule):
@@ -145,11 +149,22 @@ class Forecaster(pl.LightningModule):
 
         covariates_BMK: of the rows of context and horizon; left alone by a model that is given none.
         """
-        context_BCL = context_BLC.mT
         if not self.spec.learned:
-            return self._apply_model(context_BCL).mT
+            return self._apply_model(context_BLC.mT).mT
+        forecast_BHC = self._forecast(self._seen(context_BLC), covariates_BMK)
+        return forecast_BHC.exp() if self.recipe.log else forecast_BHC
+
+    def _seen(self, values_BTC: Tensor) -> Tensor:
+        """On the scale that the model sees and forecasts, before instance normalisation."""
+        is_logged = self.recipe.log and self.spec.learned
+        return values_BTC.clamp(min=_SMALLEST).log() if is_logged else values_BTC
+
+    def _forecast(self, seen_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """Forecast `[B, H, C]`, both as `_seen`."""
+        if not self.spec.learned:
+            return self._apply_model(seen_BLC.mT).mT
         # Rows of one channel side by side: their mean and variance are four to eight times as fast that way.
-        normalised, level, spread = self._normalise(context_BCL.contiguous())
+        normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
         return (self._apply_model(normalised, covariates_BMK) * spread + level).mT
 
     @torch.inference_mode()
@@ -223,7 +238,7 @@ class Forecaster(pl.LightningModule):
         Without level and spread, unless it is a model that takes the values as they are. Covariates are further
         channels; the second value is what is known ahead, `[B or B * C, H, A]`, if anything is.
         """
-        context_BCL = context_BLC.mT.contiguous()
+        context_BCL = self._seen(context_BLC).mT.contiguous()
         inputs_NLC = self._arranged(self._normalise(context_BCL)[0] if self.spec.learned else context_BCL)
         return self._with_covariates(inputs_NLC, covariates_BMK)
 
@@ -317,8 +332,12 @@ class Forecaster(pl.LightningModule):
     def _loss(self, batch: Batch, reduction: str = "mean") -> Tensor:
         context_BLC, target_BHC, *covariates = batch
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
-        forecast_BHC = self(context_BLC.to(dtype), *covariates)
-        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(dtype), reduction=reduction)
+        seen_BLC, target_BHC = self._seen(context_BLC.to(dtype)), self._seen(target_BHC.to(dtype))
+        forecast_BHC = self._forecast(seen_BLC, *covariates)
+        if self.recipe.loss_scale == "spread":
+            size_B1C = _spread(seen_BLC)
+            forecast_BHC, target_BHC = forecast_BHC / size_B1C, target_BHC / size_B1C
+        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction=reduction)
 
     def on_validation_start(self) -> None:
         self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -363,10 +382,11 @@ class Forecaster(pl.LightningModule):
         """
         panel = train_part.panel
         self.channels, self.seasonality, self.roles = panel.num_channels, panel.seasonality, panel.roles
+        self.recipe = self.recipe.for_panel(len(panel.items), float(train_part.values.min()))
         self.scaler = Scaler.fit(train_part)
         self.covariate_scaler = Scaler.fit_covariates(train_part) if self.covariates else None
         target = resolve_device(device)
-        values_TC = torch.from_numpy(self.scaler.apply(panel.values)).to(target)
+        values_TC = torch.from_numpy(self.scaler.apply_to(panel)).to(target)
         covariates = CovariateRows.of(panel, self.covariate_scaler, target)
         return self.fit_windows(
             Windows.of(train_part, values_TC, self.context_length, self.horizon, covariates),
@@ -393,11 +413,16 @@ class Forecaster(pl.LightningModule):
         return self.eval()
 
     def _solve(self, model: ClosedForm, windows: Windows) -> None:
-        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target."""
+        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target.
+
+        Each is divided by what the loss is divided by.
+        """
         for context_BLC, target_BHC, *covariates in windows.in_order(_SOLVE_BATCH_SIZE):
-            normalised, level, spread = self._normalise(context_BLC.double().mT.contiguous())
-            target_BCH = target_BHC.double().mT - level
-            spread_BC1 = torch.as_tensor(spread).to(normalised).expand(*target_BCH.shape[:2], 1)
+            seen_BLC = self._seen(context_BLC.double())
+            normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
+            size = _spread(seen_BLC).mT if self.recipe.loss_scale == "spread" else 1.0
+            target_BCH = (self._seen(target_BHC.double()).mT - level) / size
+            spread_BC1 = torch.as_tensor(spread / size).to(normalised).expand(*target_BCH.shape[:2], 1)
             inputs, target, spread = map(self._arranged, (normalised, target_BCH, spread_BC1))
             inputs, ahead = self._with_covariates(inputs, *covariates)
             model.add(inputs, target, spread, ahead)
@@ -426,22 +451,37 @@ class Forecaster(pl.LightningModule):
         shortest = int(np.diff(panel.offsets).min())
         if shortest < self.context_length:
             raise DataError(f"{panel.name}: {shortest} rows; a context needs {self.context_length}")
-        rows = panel.offsets[1:, None] + np.arange(-self.context_length, 0)
-        stamps = [following(last, panel.freq, self.horizon) for last in panel.timestamps[panel.offsets[1:] - 1]]
-        context_ILC = torch.from_numpy(self.scaler.apply(panel.values[rows])).to(self.device)
-        covariates = self._covariates_of(panel, rows, stamps, future)
-        forecast_IHC = self.scaler.invert(self.infer(context_ILC, covariates).double().cpu().numpy())
-        frames = [
-            pd.DataFrame(forecast_HC, columns=list(panel.channels))
-            .assign(item=item, timestamp=ahead)
-            .melt(["item", "timestamp"], var_name="channel", value_name="forecast")
-            for item, ahead, forecast_HC in zip(panel.items, stamps, forecast_IHC, strict=True)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        stamps_IH = following_each(panel.timestamps[panel.offsets[1:] - 1], panel.freq, self.horizon)
+        forecast_IHC = self._after(panel, stamps_IH, future)
+        sizes = forecast_IHC.shape[0], forecast_IHC.shape[2], forecast_IHC.shape[1]
+        return pd.DataFrame(
+            {
+                "item": np.array(panel.items, dtype=object).repeat(sizes[1] * sizes[2]),
+                "timestamp": np.broadcast_to(stamps_IH[:, None], sizes).ravel(),
+                "channel": np.tile(np.array(panel.channels, dtype=object).repeat(sizes[2]), sizes[0]),
+                "forecast": forecast_IHC.swapaxes(1, 2).ravel(),
+            }
+        )
 
-    def _covariates_of(
-        self, panel: Panel, rows_IL: np.ndarray, stamps: list[pd.DatetimeIndex], future: Any
-    ) -> Tensor | None:
+    def _after(self, panel: Panel, stamps_IH: np.ndarray, future: Any) -> np.ndarray:
+        """Forecasts of the rows after each item's last, `[items, H, C]`, float64, in original units."""
+        assert self.scaler is not None
+        scaler, parts = self.scaler.for_items_of(panel), []
+        covariates = self._covariates_of(panel, stamps_IH, future)
+        for ends in np.split(panel.offsets[1:], range(_PREDICT_BATCH_SIZE, len(panel.items), _PREDICT_BATCH_SIZE)):
+            items = panel.item_of(ends - 1)
+            if self.spec.reads_history:
+                firsts = (panel.offsets[:-1] + panel.padded)[items]
+                history = histories(torch.from_numpy(panel.values), torch.from_numpy(firsts), torch.from_numpy(ends))
+                parts.append(self.infer(history.to(self.device)).double().cpu().numpy())
+                continue
+            context = panel.values[ends[:, None] + np.arange(-self.context_length, 0)]
+            context_BLC = torch.from_numpy(scaler.apply(context, items[:, None])).to(self.device)
+            forecast = self.infer(context_BLC, None if covariates is None else covariates[items])
+            parts.append(scaler.invert(forecast.double().cpu().numpy(), items[:, None]))
+        return np.concatenate(parts)
+
+    def _covariates_of(self, panel: Panel, stamps_IH: np.ndarray, future: Any) -> Tensor | None:
         """Scaled covariates of the last rows of a panel and of the horizon after them, `[I, L + H, K]`."""
         if not self.covariates:
             return None
@@ -451,7 +491,8 @@ class Forecaster(pl.LightningModule):
                 f"{self.covariates.by_name()}; read the panel with the same roles"
             )
         assert self.covariate_scaler is not None, "fit() comes first"
-        ahead_IHK = rows_ahead(panel.covariates.roles, panel.items, stamps, future)
+        rows_IL = panel.offsets[1:, None] + np.arange(-self.context_length, 0)
+        ahead_IHK = rows_ahead(panel.covariates.roles, panel.items, list(map(pd.DatetimeIndex, stamps_IH)), future)
         rows_IMK = np.concatenate([panel.covariates.rows[rows_IL], ahead_IHK], axis=1)
         static_IMS = np.repeat(panel.covariates.static[:, None], rows_IMK.shape[1], axis=1)
         values = self.covariate_scaler.apply(np.concatenate([rows_IMK, static_IMS], axis=2))
@@ -492,14 +533,15 @@ class Forecaster(pl.LightningModule):
         normalisation, and without dropout; its covariates have gradients that are not counted. Autocast is not used:
         half precision would round to zero what is to be seen.
         """
-        seen_BCL, level, spread = self._normalise(context_BLC.detach().to(self.dtype).mT.contiguous())
+        context_BLC, target_BHC = (self._seen(part.detach().to(self.dtype)) for part in (context_BLC, target_BHC))
+        seen_BCL, level, spread = self._normalise(context_BLC.mT.contiguous())
         was_training = self.training
         self.eval()
         try:
             with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
                 forecast_BCH = self._apply_model(seen_BCL.requires_grad_(), covariates_BMK)
                 forecast_BHC = (forecast_BCH * spread + level).mT
-                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(self.dtype), reduction="sum")
+                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction="sum")
                 (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
         finally:
             self.train(was_training)
@@ -545,6 +587,11 @@ class Forecaster(pl.LightningModule):
 
 def _kept(scaler: Scaler) -> Tensor:
     return torch.from_numpy(np.stack([scaler.mean, scaler.std]))
+
+
+def _spread(seen_BLC: Tensor) -> Tensor:
+    """Standard deviation of each window, `[B, 1, C]`."""
+    return (seen_BLC.var(1, keepdim=True, correction=0) + _EPS).sqrt()
 
 
 def _clip(gradients: list[Tensor], largest: float) -> None:
