@@ -546,6 +546,30 @@ def test_the_report_is_written_anew_from_the_records(finished: tuple[Path, Outco
     assert (folder / "out" / "report.html").is_file()
 
 
+def test_a_recommendation_is_words_or_json(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+
+    words, told = (call("recommend", str(folder / "out"), "--within", "2 %", *rest) for rest in ([], ["--json"]))
+
+    assert (words.code, words.err, told.code) == (0, "", 0)
+    (found,) = json.loads(told.out)
+    assert words.out.splitlines() == [
+        "sales, 24 → 2 steps",
+        f"  {found['headline']}",
+        *(f"  {sentence}" for sentence in found["sentences"]),
+    ]
+    assert found["best"]["label"] in found["headline"]
+
+
+@pytest.mark.parametrize("within", ["two", "2", "-1%", "nan%"])
+def test_a_part_is_written_with_percent_or_below_one(finished: tuple[Path, Outcome], within: str) -> None:
+    folder, _ = finished
+
+    message = refusal("recommend", str(folder / "out"), "--within", within)
+
+    assert message == f"--within {within}: write a part, such as --within 2% or --within 0.02"
+
+
 def explained(folder: Path, *words: str) -> Outcome:
     settings = ["--set", "max_steps=2", "--output", str(folder / "out")]
     return call("explain", str(folder / "sales.csv"), *SMALL, *settings, *words)
@@ -598,6 +622,7 @@ def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
         "explain",
         "plan",
         "report",
+        "recommend",
         "inspect",
         "models",
         "datasets list",

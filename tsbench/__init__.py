@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tsbench.data.readers import read_panel as read_panel
     from tsbench.data.synthetic import synthetic_panel as synthetic_panel
     from tsbench.errors import TsbenchError as TsbenchError
+    from tsbench.report.recommendation import recommend as recommend
     from tsbench.training.forecaster import Forecaster as Forecaster
     from tsbench.training.recipe import Recipe as Recipe
 
@@ -27,6 +28,7 @@ _HOMES = {
     "load_dataset": "tsbench.data.datasets",
     "load_records": "tsbench.bench.records",
     "read_panel": "tsbench.data.readers",
+    "recommend": "tsbench.report.recommendation",
     "run_experiment": "tsbench.api",
     "synthetic_panel": "tsbench.data.synthetic",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -67,6 +68,8 @@ Precision = Annotated[str, typer.Option(help="32, bf16, 16 (GPU) or 64.")]
 DataDirs = Annotated[
     list[Path], typer.Option("--data-dir", help="A folder to look for data files in; may be repeated.", metavar="DIR")
 ]
+Folder = Annotated[Path, typer.Argument(help="A folder that `tsbench run` wrote.", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of words.")]
 Output = Annotated[
     Path | None, typer.Option(help="Folder for records and report.  [default: reports/EXPERIMENT]", metavar="DIR")
 ]
@@ -276,7 +279,7 @@ def plan(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A folder that `tsbench run` wrote.", metavar="DIR")]) -> None:
+def report(folder: Folder) -> None:
     """Write the report of a folder anew from its records.
 
     Example: `tsbench report reports/default`
@@ -284,6 +287,70 @@ def report(folder: Annotated[Path, typer.Argument(help="A folder that `tsbench r
     from tsbench.report.build import build
 
     typer.echo(f"report: {build(folder)}")
+
+
+@app.command()
+def recommend(
+    folder: Folder,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Of one window alone, 95th percentile.", metavar="MS")
+    ] = None,
+    max_memory_mib: Annotated[float | None, typer.Option(help="Peak memory.", metavar="MIB")] = None,
+    max_parameters: Annotated[int | None, typer.Option(help="Trained parameters.", metavar="N")] = None,
+    max_train_seconds: Annotated[
+        float | None, typer.Option(help="Training and validation together.", metavar="S")
+    ] = None,
+    min_predict_windows_per_second: Annotated[
+        float | None, typer.Option(help="Windows forecast per second, in batches.", metavar="RATE")
+    ] = None,
+    within: Annotated[
+        str,
+        typer.Option(help="Also the cheapest model whose error is that close to the best, such as `2%`.", metavar="X%"),
+    ] = "",
+    cheapest: Annotated[
+        str,
+        typer.Option(help="Cheapest by: latency, memory, parameters, training or throughput.", metavar="COST"),
+    ] = "latency",
+    dataset: Annotated[list[str], typer.Option(help="This dataset only; may be repeated.", metavar="NAME")] = [],  # noqa: B006
+    horizon: Horizon = [],  # noqa: B006
+    context_length: ContextLength = [],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Say which model to take under limits, how sure that is, and what it gains and costs.
+
+    For every task of a folder of results, and over all of them. What cannot be told from the best is named, and what
+    comes nearest where nothing fits.
+
+    Examples:
+
+    - `tsbench recommend reports/default --max-latency-ms 5 --max-memory-mib 500 --within 2%`
+
+    - `tsbench recommend reports/default --max-parameters 0`: without training
+    """
+    from dataclasses import asdict
+
+    from tsbench.report.recommendation import recommend as find
+
+    found = find(
+        folder,
+        max_latency_ms=max_latency_ms,
+        max_memory_mib=max_memory_mib,
+        max_parameters=max_parameters,
+        max_train_seconds=max_train_seconds,
+        min_predict_windows_per_second=min_predict_windows_per_second,
+        within=_fraction(within, "--within") if within else None,
+        cheapest=cheapest,
+        datasets=dataset,
+        horizons=_integers(",".join(horizon), "--horizon", 1),
+        context_lengths=_integers(",".join(context_length), "--context-length", 1),
+    )
+    if json:
+        _print_json([asdict(recommendation) for recommendation in found])
+        return
+    for recommendation in found:
+        typer.echo(f"{recommendation.title}\n  {recommendation.headline}")
+        for sentence in recommendation.sentences:
+            typer.echo(f"  {sentence}")
 
 
 @app.command()
@@ -562,6 +629,24 @@ def _integers(text: str, option: str, smallest: int) -> list[int]:
                 f"{option} {part}: write whole numbers from {smallest} to {_LARGEST}, such as {option} {smallest + 23}"
             )
     return [int(part) for part in parts]
+
+
+def _fraction(text: str, option: str) -> float:
+    """A part of something, written as 2% or as 0.02."""
+    number = text.strip().removesuffix("%").strip()
+    try:
+        value = float(number) / (100 if "%" in text else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < (math.inf if "%" in text else 1):
+        raise ConfigError(f"{option} {text}: write a part, such as {option} 2% or {option} 0.02")
+    return value
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _layer_table() -> Table:
