@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -570,6 +571,47 @@ def test_a_part_is_written_with_percent_or_below_one(finished: tuple[Path, Outco
     assert message == f"--within {within}: write a part, such as --within 2% or --within 0.02"
 
 
+def test_a_folder_has_not_changed_since_itself(finished: tuple[Path, Outcome]) -> None:
+    out = str(finished[0] / "out")
+
+    words, told = call("compare", out, out, "--fail-on", "any"), call("compare", out, out, "--json")
+
+    assert (words.code, words.err) == (0, "")
+    assert (
+        words.out.endswith("Of 3 models: 2 not told apart, 1 unknown for want of seeds.\n") or "3 not told" in words.out
+    )
+    assert [pair["relative"] for pair in json.loads(told.out)["pairs"]] == [0, 0, 0]
+
+
+def test_a_check_fails_on_what_got_worse(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out = finished[0] / "out"
+    shutil.copytree(out, tmp_path / "worse")
+    for path in (tmp_path / "worse" / "records").rglob("*.json"):
+        text = path.read_text()
+        if '"model": "naive"' in text:
+            record = json.loads(text)
+            path.write_text(
+                json.dumps(record | {"status": "failed", "reason": "it broke", "metrics": None, "cost": None})
+            )
+
+    codes = [call("compare", str(out), str(tmp_path / "worse"), *rest).code for rest in ([], ["--fail-on", "worse"])]
+
+    assert codes == [0, 1]
+    assert "unknown word 'wrse'; did you mean 'worse'?" in refusal("compare", str(out), str(out), "--fail-on", "wrse")
+
+
+def test_a_check_that_can_see_nothing_does_not_pass(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out = finished[0] / "out"
+    shutil.copytree(out, tmp_path / "there")
+    for path in (tmp_path / "there" / "records").rglob("*.json"):
+        path.write_text(path.read_text().replace('"device_name": "', '"device_name": "Another '))
+
+    outcome = call("compare", str(out), str(tmp_path / "there"), "--fail-on", "slower")
+
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: --fail-on slower: nothing was compared that could tell")
+
+
 def explained(folder: Path, *words: str) -> Outcome:
     settings = ["--set", "max_steps=2", "--output", str(folder / "out")]
     return call("explain", str(folder / "sales.csv"), *SMALL, *settings, *words)
@@ -623,6 +665,7 @@ def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
         "plan",
         "report",
         "recommend",
+        "compare",
         "inspect",
         "models",
         "datasets list",

@@ -148,7 +148,8 @@ def readers_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stamps = np.datetime64("2024-01-01T00:00") + np.arange(800) * np.timedelta64(1, "h")
     rows = [f"{stamp},{hour % 24}" for hour, stamp in enumerate(stamps)]
     (tmp_path / "sales.csv").write_text("\n".join(["date,sold", *rows]))
-    write_experiment(tmp_path / "reports/default", REALISTIC)
+    for name in ("default", "before", "after"):
+        write_experiment(tmp_path / "reports" / name, REALISTIC)
     own = next(block for block in in_language("toml") if block.document == ROOT / "README.md")
     (tmp_path / "my_experiment.toml").write_text(own.text)
     return tmp_path
@@ -172,7 +173,7 @@ def test_every_command_of_a_manual_does_what_it_can_without_training(
         asked = inspect.signature(cli._matrix).parameters.keys()
         matrix = cli._matrix(**{key: value for key, value in options.items() if key in asked})
         assert matrix.missing(only)
-    elif name in ("models", "inspect", "recommend", "datasets list", "datasets show", "datasets check"):
+    elif name in ("models", "inspect", "recommend", "compare", "datasets list", "datasets show", "datasets check"):
         monkeypatch.setattr(sys, "argv", shlex.split(command))
         with pytest.raises(SystemExit) as stop:
             cli.main()

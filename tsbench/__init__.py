@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tsbench.data.readers import read_panel as read_panel
     from tsbench.data.synthetic import synthetic_panel as synthetic_panel
     from tsbench.errors import TsbenchError as TsbenchError
+    from tsbench.report.changes import compare as compare
     from tsbench.report.recommendation import recommend as recommend
     from tsbench.training.forecaster import Forecaster as Forecaster
     from tsbench.training.recipe import Recipe as Recipe
@@ -24,6 +25,7 @@ _HOMES = {
     "Panel": "tsbench.data.panel",
     "Recipe": "tsbench.training.recipe",
     "TsbenchError": "tsbench.errors",
+    "compare": "tsbench.report.changes",
     "explain_experiment": "tsbench.api",
     "load_dataset": "tsbench.data.datasets",
     "load_records": "tsbench.bench.records",

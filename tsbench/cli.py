@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsbench.errors import ConfigError, TsbenchError
+from tsbench.errors import ConfigError, TsbenchError, unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -351,6 +351,58 @@ def recommend(
         typer.echo(f"{recommendation.title}\n  {recommendation.headline}")
         for sentence in recommendation.sentences:
             typer.echo(f"  {sentence}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A folder of results: what was.", metavar="DIR_A")],
+    after: Annotated[Path, typer.Argument(help="Another: what is now.", metavar="DIR_B")],
+    any_machine: Annotated[
+        bool, typer.Option("--any-machine", help="Compare costs also where the machines differ.")
+    ] = False,
+    fail_on: Annotated[
+        str,
+        typer.Option(help="Exit with 1 where something is worse (or fails), slower, or any of both.", metavar="WHAT"),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Say what got better, worse or slower from one folder of results to another.
+
+    The same task and label, or else the same model and arguments, are compared on the same points, by the report's own
+    tests; what differs between the folders (machine, versions, data, settings) is said first. A speed is slower where
+    its whole interval lies more than 5 % below.
+
+    Examples:
+
+    - `tsbench compare reports/before reports/after`
+
+    - `tsbench compare reports/before reports/after --fail-on worse`: for a continuous build
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from tsbench.report.changes import compare as find
+    from tsbench.report.terminal import changes_table
+
+    if fail_on and fail_on not in ("worse", "slower", "any"):
+        raise unknown("word", fail_on, ("worse", "slower", "any"), where="--fail-on")
+    changes = find(before, after, any_machine=any_machine)
+    if json:
+        _print_json(asdict(changes))
+    else:
+        console = Console(soft_wrap=True)
+        for sentence in changes.differences:
+            console.print(sentence, highlight=False, markup=False)
+        console.print(changes_table(changes))
+        for name, labels in (("before", changes.only_before), ("after", changes.only_after)):
+            if labels:
+                console.print(f"only {name}: {', '.join(labels)}", highlight=False, markup=False)
+        console.print(changes.summary, highlight=False, markup=False)
+    if fail_on and not changes.knows(fail_on):
+        raise ConfigError(f"--fail-on {fail_on}: nothing was compared that could tell, see the reasons above")
+    if fail_on and changes.found(fail_on):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -188,14 +188,7 @@ class TaskResults:
     @cached_property
     def comparison(self) -> Comparison:
         """Of `compared`, in that order."""
-        kept = [_losses(self.store, entry) for entry in self.compared]
-        # Of another shape only where a record and what lies beside it are of different making.
-        shape = next((losses.shape for losses in kept if losses), (0, 1))
-        samples = [
-            Sample(entry.errors, not entry.has_seed_noise, losses.loss_M if losses and losses.shape == shape else None)
-            for entry, losses in zip(self.compared, kept, strict=True)
-        ]
-        return Comparison(tuple(samples), self.task.horizon, shape[1])
+        return comparison_of([(self.store, entry) for entry in self.compared], self.task.horizon)
 
     def place(self, entry: Entry) -> int | None:
         """In `compared`; None for one that is not in it."""
@@ -348,6 +341,18 @@ def describe_machine(record: Record) -> str:
     machine = record.machine
     threads = f"{counted(machine.num_threads, 'thread')} on {counted(machine.num_cores, 'core')}"
     return f"{machine.device_name} ({machine.device}), {threads}, {machine.memory_gib:.0f} GiB, {machine.system}"
+
+
+def comparison_of(entries: Sequence[tuple[RecordStore, Entry]], horizon: int) -> Comparison:
+    """All pairs of entries that were scored on the same points, with the store that keeps the losses of each."""
+    kept = [_losses(store, entry) for store, entry in entries]
+    # Of another shape only where a record and what lies beside it are of different making.
+    shape = next((losses.shape for losses in kept if losses), (0, 1))
+    samples = [
+        Sample(entry.errors, not entry.has_seed_noise, losses.loss_M if losses and losses.shape == shape else None)
+        for (_, entry), losses in zip(entries, kept, strict=True)
+    ]
+    return Comparison(tuple(samples), horizon, shape[1])
 
 
 def _losses(store: RecordStore, entry: Entry) -> KeptLosses | None:
