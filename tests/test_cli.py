@@ -612,6 +612,23 @@ def test_a_check_that_can_see_nothing_does_not_pass(finished: tuple[Path, Outcom
     assert outcome.err.startswith("error: --fail-on slower: nothing was compared that could tell")
 
 
+def test_one_report_of_several_folders_needs_a_place_of_its_own(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out, both = str(finished[0] / "out"), tmp_path / "both"
+    shutil.copytree(out, tmp_path / "copy")
+
+    outcome = call("report", out, str(tmp_path / "copy"), "--output", str(both))
+
+    assert outcome.out.splitlines()[0] == "put together from out, copy"
+    assert (
+        outcome.out.splitlines()[1]
+        == "3 runs are in more than one folder with the same result; costs are the first one's"
+    )
+    assert outcome.out.splitlines()[-1] == f"report: {both / 'report.html'}"
+    assert (both / "leaderboard.csv").read_bytes() == (Path(out) / "leaderboard.csv").read_bytes()
+    assert "add --output DIR" in refusal("report", out, str(tmp_path / "copy"))
+    assert "holds an experiment of its own" in refusal("report", out, "--output", str(tmp_path / "copy"))
+
+
 def explained(folder: Path, *words: str) -> Outcome:
     settings = ["--set", "max_steps=2", "--output", str(folder / "out")]
     return call("explain", str(folder / "sales.csv"), *SMALL, *settings, *words)

@@ -279,14 +279,35 @@ def plan(
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Write the report of a folder anew from its records.
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `tsbench run` wrote.", metavar="DIR...")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where the report of several folders goes, with their records.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Write the report of a folder anew from its records, or one report of several folders.
 
-    Example: `tsbench report reports/default`
+    Several folders are put together in another one. A run that is in two of them counts once; where its records differ,
+    the report says so.
+
+    Examples:
+
+    - `tsbench report reports/default`
+
+    - `tsbench report reports/before reports/after --output reports/both`
     """
     from tsbench.report.build import build
 
-    typer.echo(f"report: {build(folder)}")
+    if len(folders) == 1 and output is None:
+        typer.echo(f"report: {build(folders[0])}")
+        return
+    if output is None:
+        raise ConfigError("tsbench report: where should one report of several folders go? add --output DIR")
+    from tsbench.bench.merging import merge
+
+    for note in merge(folders, output, shlex.join(["tsbench", *sys.argv[1:]])).notes:
+        typer.echo(note)
+    typer.echo(f"report: {build(output)}")
 
 
 @app.command()
