@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import tsbench
+import tsbench.report
 
 ORDER = [
     ("errors", "resources"),
@@ -102,9 +103,20 @@ def test_a_circle_or_a_wrong_way_would_be_seen() -> None:
     assert stage("tsbench.data.panel") < stage("tsbench.models.registry") < stage("tsbench.cli")
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES.values() if path.name == "__init__.py"][1:], ids=str)
-def test_inner_init_files_are_empty(path: Path) -> None:
-    assert path.read_text() == ""
+FACES = {"tsbench", "tsbench.report"}
+"""What a user imports names from: these are loaded when they are first used."""
+
+
+@pytest.mark.parametrize("module", [name for name, path in MODULES.items() if path.name == "__init__.py"])
+def test_inner_init_files_are_empty(module: str) -> None:
+    assert (MODULES[module].read_text(encoding="utf-8") == "") == (module not in FACES)
+
+
+def test_the_reports_names_are_loaded_when_they_are_used() -> None:
+    assert loaded_after("from tsbench import report; dir(report)") & HEAVY == set()
+    assert [getattr(tsbench.report, name).__name__ for name in tsbench.report.__all__] == tsbench.report.__all__
+    with pytest.raises(AttributeError, match="no attribute 'leaderbord'"):
+        tsbench.report.leaderbord  # noqa: B018
 
 
 def third_party_imports() -> dict[str, str]:
