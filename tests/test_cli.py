@@ -629,6 +629,38 @@ def test_one_report_of_several_folders_needs_a_place_of_its_own(finished: tuple[
     assert "holds an experiment of its own" in refusal("report", out, "--output", str(tmp_path / "copy"))
 
 
+@pytest.mark.parametrize("name", ["fev", "gift-eval"])
+def test_results_are_exported_with_notes_about_what_is_empty(
+    finished: tuple[Path, Outcome], tmp_path: Path, name: str
+) -> None:
+    out = str(finished[0] / "out")
+
+    outcome = call("export", out, "--format", name, "--output", str(tmp_path / "rows.csv"))
+
+    *notes, last = outcome.out.splitlines()
+    assert (outcome.code, outcome.err, last) == (0, "", f"{name}: {tmp_path / 'rows.csv'}")
+    assert all(note.startswith("note: ") for note in notes)
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4
+    assert "unknown format 'fv'; did you mean 'fev'?" in refusal("export", out, "--format", "fv")
+
+
+def test_a_model_from_elsewhere_is_imported_and_reported(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    shutil.copytree(finished[0] / "out", tmp_path / "out")
+    record = json.loads(next((tmp_path / "out" / "records").rglob("*.json")).read_text())
+    digest = record["metrics"]["points_digest"]
+    (tmp_path / "theirs.csv").write_text(f"dataset,horizon,mse_scaled,points_digest\nsales,2,0.5,{digest}\n")
+    words = ["import", str(tmp_path / "theirs.csv"), "--into", str(tmp_path / "out"), "--as"]
+
+    outcome = call(*words, "theirs")
+
+    assert outcome.out.splitlines() == [
+        "theirs on sales 24→2, seed 0: imported, test MSE 0.5000 (scaled)",
+        f"report: {tmp_path / 'out' / 'report.html'}",
+    ]
+    assert ",imported," in (tmp_path / "out" / "leaderboard.csv").read_text()
+    assert "--as 'naive': is taken or empty" in refusal(*words, "naive")
+
+
 def explained(folder: Path, *words: str) -> Outcome:
     settings = ["--set", "max_steps=2", "--output", str(folder / "out")]
     return call("explain", str(folder / "sales.csv"), *SMALL, *settings, *words)
@@ -683,6 +715,8 @@ def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
         "report",
         "recommend",
         "compare",
+        "export",
+        "import",
         "inspect",
         "models",
         "datasets list",

@@ -150,6 +150,8 @@ def readers_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sales.csv").write_text("\n".join(["date,sold", *rows]))
     for name in ("default", "before", "after"):
         write_experiment(tmp_path / "reports" / name, REALISTIC)
+    scores = "dataset,horizon,mse_scaled,points_digest\nstreets,24,0.3,9a9a9a9a\n"
+    (tmp_path / "chronos.csv").write_text(scores)
     own = next(block for block in in_language("toml") if block.document == ROOT / "README.md")
     (tmp_path / "my_experiment.toml").write_text(own.text)
     return tmp_path
@@ -160,7 +162,7 @@ FETCHED = {name for name in list_cards() if load_card(name).urls}
 FETCHED |= {name for name in list_experiments() if FETCHED & set(load_experiment(name)[1].datasets)}
 
 
-CHEAP = {"models", "inspect", "report", "recommend", "compare"}
+CHEAP = {"models", "inspect", "report", "recommend", "compare", "export", "import"}
 CHEAP |= {"datasets list", "datasets show", "datasets check"}
 
 

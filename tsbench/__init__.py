@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tsbench.api import explain_experiment as explain_experiment
     from tsbench.api import run_experiment as run_experiment
+    from tsbench.bench.imports import import_results as import_results
     from tsbench.bench.records import load_records as load_records
     from tsbench.data.datasets import load_dataset as load_dataset
     from tsbench.data.panel import Panel as Panel
@@ -27,6 +28,7 @@ _HOMES = {
     "TsbenchError": "tsbench.errors",
     "compare": "tsbench.report.changes",
     "explain_experiment": "tsbench.api",
+    "import_results": "tsbench.bench.imports",
     "load_dataset": "tsbench.data.datasets",
     "load_records": "tsbench.bench.records",
     "read_panel": "tsbench.data.readers",

@@ -427,6 +427,64 @@ def compare(
 
 
 @app.command()
+def export(
+    folder: Folder,
+    format: Annotated[str, typer.Option(help="Whose columns: fev or gift-eval.", metavar="NAME")],
+    output: Annotated[
+        Path | None, typer.Option(help="The CSV file to write.  [default: NAME.csv in DIR]", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write the results as another benchmark's CSV: fev's evaluation summaries, or GIFT-Eval's leaderboard rows.
+
+    What is not measured here stays empty, and notes say so.
+
+    Example: `tsbench export reports/default --format fev`
+    """
+    from tsbench.bench.records import write_durably
+    from tsbench.report.interchange import export as frame_of
+
+    frame = frame_of(folder, format)
+    path = output or folder / f"{format}.csv"
+    text = frame.to_csv(index=False)
+    write_durably(path, lambda file: file.write(text.encode()))
+    for note in frame.attrs["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{format}: {path}")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="A CSV file of scores, or of forecasts.", metavar="FILE")],
+    into: Annotated[Path, typer.Option(help="The folder of results that it belongs to.", metavar="DIR")],
+    name: Annotated[str, typer.Option("--as", help="What the model is called in the tables.", metavar="NAME")],
+    dataset: Annotated[
+        str, typer.Option(help="Which dataset of the folder the forecasts are of, where there are several.")
+    ] = "",
+    data: Annotated[
+        str, typer.Option(help="The file or card to read it from, where its name is no card's.", metavar="FILE")
+    ] = "",
+    data_dir: DataDirs = [],  # noqa: B006
+) -> None:
+    """Bring in a model that was run elsewhere, and write the report with it.
+
+    Scores: columns `dataset, horizon, mse_scaled, points_digest`, maybe `context_length, seed` and other metrics.
+    Forecasts: `origin` (the timestamp of step 1) or `timestamp`, `step`, `forecast`, and `item`, `channel`, `seed`
+    where there are several; they are scored here. Only the same points are accepted.
+
+    Example: `tsbench import chronos.csv --into reports/default --as chronos`
+    """
+    from tsbench.bench.imports import import_results
+    from tsbench.report.build import build
+
+    for record in import_results(file, into, name, dataset=dataset, data=data, data_dirs=data_dir):
+        assert record.metrics
+        rows_seen, rows_ahead = record.run.context_length, record.run.horizon
+        where = f"{name} on {record.run.dataset} {rows_seen}→{rows_ahead}, seed {record.run.seed}"
+        typer.echo(f"{where}: imported, test MSE {record.metrics.mse_scaled:.4f} (scaled)")
+    typer.echo(f"report: {build(into)}")
+
+
+@app.command()
 def models(
     name: Annotated[str, typer.Argument(help="A model's name: show its keywords.", show_default=False)] = "",
 ) -> None:

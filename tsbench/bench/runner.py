@@ -41,6 +41,7 @@ from tsbench.data.windows import Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
     EVALUATION_BATCH_SIZE,
+    ErrorTotals,
     evaluate,
     kept_losses,
     points_digest,
@@ -153,7 +154,7 @@ def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
         key=run.key(),
         run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=_data_facts(prepared.panel),
+        data=data_facts(prepared.panel),
         machine=describe_machine(prepared.values_TC.device),
         **outcome,
     )
@@ -172,21 +173,8 @@ def _answer(
             totals = evaluate(forecaster, windows["test"], scaler)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
-    scores = metrics(
-        totals.squared_HC,
-        totals.absolute_HC,
-        totals.symmetric_HC,
-        totals.num_windows,
-        scaler=scaler,
-        train=panel.train,
-    )
-    accuracy = Metrics(
-        **scores,
-        num_scored_windows=totals.num_windows,
-        points_digest=points_digest(panel.test, run.context_length, run.horizon),
-    )
     answer = {
-        "metrics": accuracy,
+        "metrics": scores(totals, prepared, run),
         "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
@@ -194,6 +182,21 @@ def _answer(
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
     return answer, arrays | kept_losses(totals, panel.test, run.context_length, run.horizon), forecaster
+
+
+def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
+    """All metrics of a run, with what it was scored on."""
+    test = prepared.panel.test
+    by_name = metrics(
+        totals.squared_HC,
+        totals.absolute_HC,
+        totals.symmetric_HC,
+        totals.num_windows,
+        scaler=prepared.scaler,
+        train=prepared.panel.train,
+    )
+    digest = points_digest(test, run.context_length, run.horizon)
+    return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
 
 
 def _cost(
@@ -299,7 +302,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _data_facts(panel: Panel) -> DataFacts:
+def data_facts(panel: Panel) -> DataFacts:
+    """What a record says of the data."""
+
     def span(part: str) -> list[str]:
         low, high = panel.bounds[part][0]
         first, last = pd.Timestamp(panel.timestamps[low]), pd.Timestamp(panel.timestamps[high - 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from tsbench.data.panel import Part
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
-from tsbench.training.forecaster import Forecaster
 
 EVALUATION_BATCH_SIZE = 256
+NUM_SAMPLES = 4
+"""Windows that are kept with their forecasts, for the eye."""
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
@@ -40,8 +42,14 @@ class ErrorTotals:
         return len(self.squared_N)
 
 
+class Forecasts(Protocol):
+    """Whatever gives forecasts `[B, H, C]` for contexts `[B, L, C]`, both scaled: a `Forecaster`, or a file of them."""
+
+    def infer(self, context_BLC: Tensor) -> Tensor: ...
+
+
 def evaluate(
-    forecaster: Forecaster, windows: Windows, scaler: Scaler, *, batch_size: int = EVALUATION_BATCH_SIZE
+    forecaster: Forecasts, windows: Windows, scaler: Scaler, *, batch_size: int = EVALUATION_BATCH_SIZE
 ) -> ErrorTotals:
     """Score every window once. The totals do not depend on the batch size but for rounding.
 
@@ -90,14 +98,19 @@ def kept_losses(
     return losses | {"origins_per_loss": np.array(together)}
 
 
+def sample_picks(num_windows: int, count: int) -> np.ndarray:
+    """The numbers of windows for the eye, evenly spaced, the first and the last among them."""
+    return np.linspace(0, num_windows - 1, min(count, num_windows)).round().astype(np.int64)
+
+
 def sample_forecasts(
-    forecaster: Forecaster, test: Part, windows: Windows, scaler: Scaler, count: int = 4
+    forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler, count: int = NUM_SAMPLES
 ) -> dict[str, np.ndarray]:
     """Some windows, evenly spaced over the part, with their forecasts, for the eye.
 
     context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`.
     """
-    picks = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(np.int64)
+    picks = sample_picks(len(windows), count)
     context, target = windows.batch(torch.from_numpy(picks).to(windows.starts_N.device))
     forecast = forecaster.infer(context)
     named = {"context": context, "target": target, "forecast": forecast}

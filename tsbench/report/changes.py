@@ -320,7 +320,7 @@ def _differences(first: Results, second: Results, pairs: list[_Pair], any_machin
 
 
 def _machines(records: list[Record]) -> list[str]:
-    return sorted({describe_machine(record) for record in records})
+    return sorted({describe_machine(record) for record in records if not record.imported})
 
 
 def _versions(records: list[Record]) -> dict[str, list[str]]:

@@ -128,11 +128,18 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """ok, or what is wrong in a few words: "2 of 3 ok, 1 diverged"."""
+        """ok, imported, or what is wrong in a few words: "2 of 3 ok, 1 diverged"."""
         counts = Counter(record.status.replace("_", " ") for record in self.failed)
         troubles = [f"{count} {status}" for status, count in sorted(counts.items())]
         troubles += [f"{self.num_missing} not run"] if self.num_missing else []
-        return ", ".join([f"{len(self.finished)} of {len(self.runs)} ok", *troubles]) if troubles else "ok"
+        if troubles:
+            return ", ".join([f"{len(self.finished)} of {len(self.runs)} ok", *troubles])
+        return "imported" if self.is_imported else "ok"
+
+    @property
+    def is_imported(self) -> bool:
+        """Made elsewhere: nothing is known of its cost."""
+        return any(record.imported for record in self.records)
 
     @property
     def reason(self) -> str:
@@ -330,6 +337,8 @@ def _machines(records: Iterable[Record]) -> list[str]:
     """Every machine once, with the most workers that shared it."""
     num_workers: dict[str, int] = defaultdict(int)
     for record in records:
+        if record.imported:
+            continue
         name = describe_machine(record)
         num_workers[name] = max(num_workers[name], record.machine.num_workers)
     return sorted(

@@ -283,6 +283,8 @@ def _cost(results: TaskResults, best: Entry) -> str:
     cheapest = _cheapest(results, best)
     if len(results.machines) > 1:
         return "The runs were made on different machines, so their costs cannot be compared."
+    if best.is_imported:
+        return f"{best.label} was imported: nothing is known of its cost here."
     if cheapest is not best:
         return f"{cheapest.label} is the cheapest of these: {_cheaper_by(cheapest, best)}."
     train = best.cost("train_windows_per_second")
@@ -354,6 +356,8 @@ def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
 
 
 def _cost_fact(results: TaskResults, best: Entry) -> Fact:
+    if best.is_imported:
+        return Fact("What it costs", "unknown", "imported: made elsewhere")
     seconds = best.fit_seconds
     trained = f"fitted in {compact(seconds)} s" if seconds else "no training"
     parameters = f"{whole(best.cost('num_parameters'))} parameters"
