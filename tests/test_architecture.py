@@ -147,10 +147,16 @@ def test_every_package_that_is_imported_is_a_declared_dependency() -> None:
         assert declared_dependencies() & {normal(home) for home in homes[name]}, f"{module} imports {name}"
 
 
+OF_LIGHTNING = {"tensorboard", "mlflow-skinny", "sqlalchemy", "alembic", "wandb"}
+"""Behind its loggers: extras that it imports itself, and that are not here."""
+
+
 def test_every_declared_dependency_is_imported() -> None:
     homes = packages_distributions()
 
-    assert declared_dependencies() <= {normal(home) for name in third_party_imports() for home in homes[name]}
+    assert declared_dependencies() - OF_LIGHTNING <= {
+        normal(home) for name in third_party_imports() for home in homes[name]
+    }
 
 
 def calls_of_print(module: str) -> Iterator[int]:

@@ -237,6 +237,8 @@ BAD_OPTIONS = {
     "--workers 0": ["--workers 0: write auto or a whole number from 1, such as --workers 2"],
     "--workers many": ["--workers many: write auto or a whole number from 1, such as --workers 2"],
     "--measure loud": ["--measure: unknown word 'loud'; ", "allowed: alone, shared"],
+    "--log-format xml": ["--log-format: unknown format 'xml'; ", "allowed: json, plain"],
+    "--logger tensorbord": ["--logger: unknown logger 'tensorbord'; did you mean 'tensorboard'?"],
     "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
     "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
 }
@@ -512,6 +514,25 @@ def test_a_run_ends_with_a_leaderboard_and_the_path_of_the_report(finished: tupl
         assert model in outcome.out
     assert outcome.out.rstrip().endswith(f"report: {folder / 'out' / 'report.html'}")
     assert (folder / "out" / "report.html").is_file()
+
+
+def test_as_json_every_line_of_a_run_is_an_event(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+    words = ["run", str(folder / "sales.csv"), *SMALL, "--set", "max_steps=2", "--output", str(folder / "logged")]
+
+    outcome = call(*words, "--log-format", "json")
+
+    events = [json.loads(line) for line in outcome.out.splitlines()]
+    assert (outcome.code, outcome.err) == (0, "")
+    names = [event["event"] for event in events if event["event"] != "note"]
+    assert names == ["plan", *["start", "end"] * 3, *["leaderboard"] * 3, "report"]
+    assert [event["rank"] for event in events if event["event"] == "leaderboard"] == [1, 2, 3]
+    assert [event["seconds_left"] is None for event in events if event["event"] in ("plan", "end")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_the_same_command_finds_nothing_left_to_do(finished: tuple[Path, Outcome]) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tsbench.api import Matrix
-    from tsbench.bench.estimate import Estimate
     from tsbench.bench.records import PlannedRun
     from tsbench.data.panel import Panel
 
@@ -107,6 +106,17 @@ def run(
     keep_forecasters: Annotated[
         bool, typer.Option("--keep-forecasters", help="Keep what is trained in DIR/forecasters, for `tsbench explain`.")
     ] = False,
+    logger: Annotated[
+        list[str],
+        typer.Option(
+            help="Follow every training in DIR/logs: csv, or an extra: tensorboard, mlflow, wandb; may be repeated.",
+            metavar="NAME",
+        ),
+    ] = [],  # noqa: B006
+    log_format: Annotated[
+        str,
+        typer.Option(help="A line per event instead of bars and tables: plain, or json.", metavar="FORMAT"),
+    ] = "",
 ) -> None:
     """Run an experiment's missing runs and write the report.
 
@@ -121,27 +131,27 @@ def run(
     - `tsbench run ett --data-dir ~/data --models gru,dlinear --seeds 0,1,2,3,4`
 
     - `tsbench run --set max_steps=100 --set gru.hidden_size=64,128 --output /tmp/try`
-    """
-    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
-    from rich.console import Console
 
+    - `tsbench run --log-format json --logger csv`: on a cluster
+    """
+    from tsbench.display import open_output
+
+    out = open_output(log_format)
+    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
     from tsbench.api import carry_out
     from tsbench.bench.estimate import Estimate
     from tsbench.bench.workers import number_of_workers
-    from tsbench.display import Display
     from tsbench.report.tables import read_results
-    from tsbench.report.terminal import leaderboard_tables
 
-    console = Console(soft_wrap=True)
     for note in _notes(matrix):
-        console.print(note, style="dim", highlight=False, markup=False)
+        out.note(note)
     chosen = _parse_settings(only, "--only")
     runs = matrix.missing(chosen, force=force)
     num_workers = number_of_workers(int(workers) if workers.isdecimal() else workers, matrix.plan, device)
     estimate = Estimate.from_folder(matrix.folder)
-    console.print(_what_to_do(matrix, runs, estimate, num_workers), markup=False)
+    out.plan(matrix.folder, len(matrix.plan.runs), runs, estimate, num_workers)
     try:
-        with Display(console, runs, estimate, num_workers) as display:
+        with out.watch(runs, estimate, num_workers) as display:
             report = carry_out(
                 matrix,
                 runs,
@@ -151,14 +161,15 @@ def run(
                 observer=display,
                 estimate=estimate,
                 keep_forecasters=keep_forecasters,
+                loggers=[name for names in logger for name in names.split(",") if name],
             )
     except KeyboardInterrupt:
-        done = len(matrix.plan.runs) - len(matrix.missing())
-        console.print(f"\nstopped; {done} of {len(matrix.plan.runs)} runs are recorded, the same command does the rest")
+        if log_format:
+            out.leaderboard(read_results(matrix.folder))
+        out.stopped(len(matrix.plan.runs) - len(matrix.missing()), len(matrix.plan.runs))
         raise typer.Exit(130) from None
-    for table in leaderboard_tables(read_results(matrix.folder)):
-        console.print(table)
-    console.print(f"report: {report}", highlight=False, markup=False)
+    out.leaderboard(read_results(matrix.folder))
+    out.report(report)
 
 
 @app.command()
@@ -800,16 +811,6 @@ def _layer_table() -> Table:
 def _notes(matrix: Matrix) -> list[str]:
     inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.inferred]
     return inferred + matrix.plan.notes
-
-
-def _what_to_do(matrix: Matrix, runs: list[PlannedRun], estimate: Estimate, num_workers: int) -> str:
-    """How many runs, how long they will take, and where their records go."""
-    from tsbench.display import in_words
-
-    seconds = estimate.total(runs, num_workers)
-    about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
-    about += f" with {num_workers} workers" if min(num_workers, len(runs)) > 1 else ""
-    return f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}"
 
 
 def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[PlannedRun]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from tsbench.bench.records import (
     Status,
     forecaster_path,
     write_durably,
+    written,
 )
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
@@ -57,6 +58,7 @@ from tsbench.evaluation.throughput import (
 )
 from tsbench.training.devices import check_precision
 from tsbench.training.forecaster import Forecaster
+from tsbench.training.loggers import Place, RunLog
 from tsbench.training.progress import Progress
 
 
@@ -69,10 +71,12 @@ def run_plan(
     observer: Observer,
     *,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, one after the other; each record is on the disk before the next run starts.
 
     A run that fails leaves a record that says why, and the matrix goes on. keep_forecasters: also what was trained.
+    loggers: names of trackers that follow every run.
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
@@ -84,7 +88,8 @@ def run_plan(
             prepared = Prepared.on(panel, device)
         observer.starts(planned)
         keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
-        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep)
+        log = open_log(loggers, folder, planned.run)
+        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep, log)
         store.write(record, arrays)
         observer.ends(planned, record)
 
@@ -122,11 +127,15 @@ class Prepared:
 
 
 def execute(
-    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None = None, keep: Path | None = None
+    run: Run,
+    prepared: Prepared,
+    tell: Callable[[Progress], None] | None = None,
+    keep: Path | None = None,
+    log: RunLog | None = None,
 ) -> tuple[Record, dict[str, np.ndarray]]:
     """One run, from weights to record, and what is kept beside it. A failure is a record, too.
 
-    keep: the file for the trained forecaster, if it is wanted.
+    keep: the file for the trained forecaster, if it is wanted. log: the loggers that follow it.
     """
     answer: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -134,7 +143,7 @@ def execute(
     status: Status = "ok"
     reason = detail = ""
     try:
-        answer, arrays, forecaster = _answer(run, prepared, tell)
+        answer, arrays, forecaster = _answer(run, prepared, tell, log)
     except Diverged as error:
         status, reason = "diverged", str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -145,7 +154,28 @@ def execute(
         status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
     if keep is not None and forecaster is not None:
         write_durably(keep, forecaster.save)
-    return record_of(run, prepared, status=status, reason=reason, detail=detail, **answer), arrays
+    record = record_of(run, prepared, status=status, reason=reason, detail=detail, **answer)
+    if log is not None:
+        _end_log(log, record)
+    return record, arrays
+
+
+def open_log(names: Sequence[str], folder: Path, run: Run) -> RunLog | None:
+    """The loggers of one run, in `logs` below a folder of results."""
+    if not names:
+        return None
+    group = f"{run.dataset}-{run.context_length}-{run.horizon}"
+    settings = run.model_dump(mode="json", exclude={"arguments", "recipe"})
+    settings |= {name: written(value, full=True) for name, value in run.arguments.items()}
+    settings |= {f"recipe.{name}": written(value, full=True) for name, value in run.recipe.model_dump().items()}
+    return RunLog(names, Place(folder / "logs", group, f"{run.model}-seed{run.seed}-{run.key()}"), settings)
+
+
+def _end_log(log: RunLog, record: Record) -> None:
+    """The errors of the test part, which no look at the validation part has."""
+    errors = {} if record.metrics is None else record.metrics.model_dump(include={"mse_scaled", "mae_scaled"})
+    step = record.cost.steps if record.cost else 0
+    log.end(step, {f"test_{name}": value for name, value in errors.items() if value is not None}, record.status)
 
 
 def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
@@ -161,11 +191,12 @@ def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
 
 
 def _answer(
-    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None
+    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None, log: RunLog | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Forecaster]:
     """Fit, evaluate, measure: the parts of a record that only a finished run has."""
     panel, scaler, clock = prepared.panel, prepared.scaler, Clock()
     windows, forecaster = prepared.windows(run), prepared.forecaster(run)
+    forecaster.run_log = log
     with PeakMemory(prepared.values_TC.device) as memory:
         with clock("fit"):
             forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
@@ -203,7 +234,8 @@ def _cost(
     forecaster: Forecaster, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]
 ) -> Cost:
     log = forecaster.training_log
-    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds - log.gradient_seconds, 0.0)
+    in_clocks = log.train_seconds + log.validate_seconds + log.gradient_seconds + log.log_seconds
+    building = max(seconds["fit"] - in_clocks, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),

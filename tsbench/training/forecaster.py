@@ -30,10 +30,12 @@ from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
+from tsbench.training.loggers import RunLog
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
+from tsbench.training.tracks import Tracks
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
@@ -79,6 +81,8 @@ class Forecaster(pl.LightningModule):
         self.training_log = Training()
         self.transfer: Transfer | None = None
         """What was taken from the recipe's pretrained forecaster."""
+        self.run_log: RunLog | None = None
+        """Loggers that follow the next training."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
         self._steps_taken = self._steps_at_look = 0
 
@@ -176,8 +180,13 @@ class Forecaster(pl.LightningModule):
     # Training, as Lightning calls it
 
     def configure_callbacks(self) -> list[Callback]:
-        """What the recipe asks to have recorded; it goes into `training_log`, in any Trainer."""
-        return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
+        """What the recipe asks to have recorded goes into `training_log`, in any Trainer; and from there to loggers."""
+        callbacks: list[Callback] = []
+        if self.recipe.gradient_norms:
+            callbacks.append(GradientNorms(self.training_log, self.row_gradients))
+        if self.run_log is not None:
+            callbacks.append(Tracks(self.training_log, self.run_log))
+        return callbacks
 
     def configure_optimizers(self) -> Any:
         recipe, parameters = self.recipe, self._parameter_groups()
