@@ -64,6 +64,9 @@ class Display(Observer):
         self._bars.remove_task(self._running.pop(planned.run.key()))
         self.console.print(f"{_name(planned)}  [red]{escape(why)}[/red]; it is tried once more", highlight=False)
 
+    def warns(self, planned: PlannedRun, what: str) -> None:
+        self.console.print(f"{_name(planned)}  [yellow]{escape(what)}[/yellow]", highlight=False)
+
     def measures(self, planned: PlannedRun) -> None:
         self._bars.update(self._matrix, note=f"timed alone: {_name(planned)}")
 
@@ -120,7 +123,8 @@ LOG_FORMATS = ("plain", "json")
 class Log:
     """The same to a log or a program: one line per event. As JSON, its keys are what a program may rely on.
 
-    Every line has `time` (UTC) and `event`: note, plan, start, retry, end, measure, stopped, leaderboard or report.
+    Every line has `time` (UTC) and `event`: note, plan, start, retry, warning, end, measure, stopped,
+    leaderboard or report.
     """
 
     def __init__(self, format: str) -> None:
@@ -197,6 +201,9 @@ class LoggedEvents(Observer):
 
     def starts_again(self, planned: PlannedRun, why: str) -> None:
         self._write("retry", planned, f": {why}", reason=why)
+
+    def warns(self, planned: PlannedRun, what: str) -> None:
+        self._write("warning", planned, f": {what}", reason=what)
 
     def measures(self, planned: PlannedRun) -> None:
         self._write("measure", planned, ": timed alone")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
 
-from tsbench.api import run_experiment
+from tsbench.api import carry_out, plan_experiment, run_experiment
 from tsbench.bench.experiment import parse_experiment
-from tsbench.bench.records import RecordStore
+from tsbench.bench.observer import Observer
+from tsbench.bench.records import PlannedRun, RecordStore
 from tsbench.errors import ConfigError, MachineError
 from tsbench.training import loggers
 from tsbench.training.loggers import LOGGERS, Place, RunLog, check_loggers
@@ -72,16 +74,24 @@ def test_what_loggers_take_is_in_no_clock(tmp_path: Path, monkeypatch: pytest.Mo
     assert record.curve[-1].seconds < 1.0
 
 
-def test_a_logger_that_fails_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lost(place: Place) -> None:
-        raise ConnectionError("the server is gone")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_logger_that_fails_costs_no_run_and_is_said(tmp_path: Path, workers: int) -> None:
+    class Told(Observer):
+        words: ClassVar[list[str]] = []
 
-    monkeypatch.setitem(loggers._MAKERS, "csv", lost)
+        def warns(self, planned: PlannedRun, what: str) -> None:
+            self.words.append(f"{planned.label}: {what}")
 
-    with pytest.warns(UserWarning, match="--logger csv: the server is gone; the run goes on without it"):
-        store = run(tmp_path, loggers=["csv"])
+    Told.words.clear()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "csv").write_text("a file where the folder should be")
+    matrix = plan_experiment(parse_experiment(CONTENT, "test"), output=tmp_path)
 
-    assert [record.status for record in store] == ["ok"] * len(store.keys())
+    carry_out(matrix, matrix.missing(), device="cpu", workers=workers, observer=Told(), loggers=["csv"])
+
+    assert {record.status for record in RecordStore(tmp_path)} == {"ok"}
+    assert len(Told.words) == len(matrix.plan.runs)
+    assert all("--logger csv: " in words and "the run went on without it" in words for words in Told.words)
 
 
 def test_a_run_that_is_repeated_starts_its_track_anew(tmp_path: Path) -> None:

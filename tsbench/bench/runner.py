@@ -91,6 +91,8 @@ def run_plan(
         log = open_log(loggers, folder, planned.run)
         record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep, log)
         store.write(record, arrays)
+        for problem in log.problems if log else ():
+            observer.warns(planned, problem)
         observer.ends(planned, record)
 
 

@@ -87,6 +87,8 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
                 log = open_log(setting.loggers, setting.folder, run)
                 record, arrays = execute(run, prepare(run.dataset), _now_and_then(tell), keep, log)
                 store.write(_beside(record, setting.num_workers), arrays)
+                for problem in log.problems if log else ():
+                    tell("warns", problem)
             case "give up":
                 reason, detail = words
                 record = record_of(run, prepare(run.dataset), status="failed", reason=reason, detail=detail)

@@ -298,6 +298,10 @@ class _Pool:
         assert worker.planned
         self.observer.advances(worker.planned, progress)
 
+    def _warns(self, worker: _Worker, what: str) -> None:
+        assert worker.planned
+        self.observer.warns(worker.planned, what)
+
     def _done(self, worker: _Worker, _: None) -> None:
         planned, worker.planned = worker.planned, None
         assert planned

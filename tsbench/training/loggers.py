@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +18,10 @@ from tsbench.errors import MachineError, unknown
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+
+_MOST_SECONDS = 60
+"""That a worker waits for another one to make a database."""
 
 
 class Place(NamedTuple):
@@ -47,7 +51,26 @@ def _mlflow(place: Place) -> Logger:
 
     # Lightning's default is a folder, which MLflow refuses from 3.13 on.
     where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(place.folder / 'mlflow.db').resolve()}"
-    return MLFlowLogger(experiment_name=place.group, run_name=place.name, tracking_uri=where)
+    with _one_at_a_time(place.folder / "mlflow.lock"):
+        logger = MLFlowLogger(experiment_name=place.group, run_name=place.name, tracking_uri=where)
+        logger.experiment  # noqa: B018  (makes tables, experiment and run)
+    return logger
+
+
+@contextmanager
+def _one_at_a_time(lock: Path) -> Iterator[None]:
+    """Workers that make a database's tables at the same moment leave them half made. A lock that a kill left behind is
+    waited for once."""
+    patience = time.monotonic() + _MOST_SECONDS
+    while time.monotonic() < patience:
+        with suppress(FileExistsError):
+            lock.touch(exist_ok=False)
+            break
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
 
 
 def _wandb(place: Place) -> Logger:
@@ -84,12 +107,14 @@ def check_loggers(names: Sequence[str]) -> tuple[str, ...]:
 
 
 class RunLog:
-    """The tracks of one run, in all the loggers that were asked for. One that fails is left out, with a warning: a lost
-    server must not cost a run."""
+    """The tracks of one run, in all the loggers that were asked for. One that fails is left out: a lost server must not
+    cost a run."""
 
     def __init__(self, names: Sequence[str], place: Place, settings: Mapping[str, Any]) -> None:
         self.seconds = 0.0
         """What the loggers took so far: in no clock of the record."""
+        self.problems: list[str] = []
+        """Why loggers were left out."""
         self._loggers: dict[str, Logger] = {}
         place.folder.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -119,5 +144,6 @@ class RunLog:
             work()
         except Exception as error:  # whatever a tracker raises
             self._loggers.pop(name, None)
-            warnings.warn(f"--logger {name}: {error}; the run goes on without it", stacklevel=2)
+            what = (str(error).strip() or type(error).__name__).splitlines()[0]
+            self.problems.append(f"--logger {name}: {what}; the run went on without it")
         self.seconds += time.perf_counter() - start
