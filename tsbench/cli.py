@@ -164,7 +164,7 @@ def run(
                 loggers=[name for names in logger for name in names.split(",") if name],
             )
     except KeyboardInterrupt:
-        if log_format:
+        if log_format and (matrix.folder / "plan.json").is_file():
             out.leaderboard(read_results(matrix.folder))
         out.stopped(len(matrix.plan.runs) - len(matrix.missing()), len(matrix.plan.runs))
         raise typer.Exit(130) from None
