@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,15 +14,27 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
 from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
-from tsbench.training.forecaster import Forecaster
 
 EVALUATION_BATCH_SIZE = 256
+NUM_SAMPLES = 4
+"""Windows that are kept with their forecasts, for the eye."""
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
 
+class Forecasts(Protocol):
+    """Whatever gives forecasts `[B, H, C]` for contexts `[B, L, C]`, both scaled: a `Forecaster`, or a file of them."""
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether it is given all rows of the item before the targets, in original units, instead of a context."""
+        ...
+
+    def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor: ...
+
+
 def evaluate(
-    forecaster: Forecaster,
+    forecaster: Forecasts,
     windows: Windows,
     scaler: Scaler,
     seasonal: SeasonalErrors | None = None,
@@ -81,13 +94,13 @@ def evaluate(
 
 
 def forecast_and_target(
-    forecaster: Forecaster, windows: Windows, scaler: Scaler, picks_B: Tensor
+    forecaster: Forecasts, windows: Windows, scaler: Scaler, picks_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scaled forecast and target `[B, H, C]`, float64, and the mean and spread that undo the scaling."""
     context_BLC, target_BHC, *covariates = windows.batch(picks_B)
     items_B1 = windows.items_N[picks_B][:, None].cpu().numpy()
     mean, std = (torch.as_tensor(part).to(target_BHC.device) for part in scaler.at(items_B1))
-    if not forecaster.spec.reads_history:
+    if not forecaster.reads_history:
         return forecaster.infer(context_BLC, *covariates).double(), target_BHC.double(), mean, std
     forecast_BHC = forecaster.infer(windows.histories(picks_B).double() * std + mean).double()
     return (forecast_BHC - mean) / std, target_BHC.double(), mean, std
@@ -122,14 +135,19 @@ def kept_losses(
     return losses | {"origins_per_loss": np.array(together)}
 
 
+def sample_picks(num_windows: int, count: int) -> np.ndarray:
+    """The numbers of windows for the eye, evenly spaced, the first and the last among them."""
+    return np.linspace(0, num_windows - 1, min(count, num_windows)).round().astype(np.int64)
+
+
 def sample_forecasts(
-    forecaster: Forecaster, test: Part, windows: Windows, scaler: Scaler, count: int = 4
+    forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler, count: int = NUM_SAMPLES
 ) -> dict[str, np.ndarray]:
     """Some windows, evenly spaced over the part, with their forecasts, for the eye.
 
     context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`.
     """
-    picks = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(np.int64)
+    picks = sample_picks(len(windows), count)
     picks_W = torch.from_numpy(picks).to(windows.starts_N.device)
     forecast, target, mean, std = forecast_and_target(forecaster, windows, scaler, picks_W)
     context, *_ = windows.batch(picks_W)
