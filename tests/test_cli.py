@@ -293,7 +293,7 @@ seeds = [0]
 
 BAD_EXPERIMENTS = {
     "no TOML": ("datasets = [", ["mine.toml: not valid TOML"]),
-    "empty": ("", ["mine.toml: key 'datasets' is missing", "mine.toml: key 'horizons' is missing"]),
+    "empty": ("", ["mine.toml: key 'datasets' is missing"]),
     "typo": (EXPERIMENT + "horizon = [6]", ["mine.toml: unknown key 'horizon'; did you mean 'horizons'?"]),
     "no dataset": (EXPERIMENT.replace('"sales.csv"', ""), ["mine.toml: datasets = []", "at least 1 item"]),
     "unknown dataset": (
