@@ -19,9 +19,11 @@ import torch
 from tsbench.bench.machine import describe_machine
 from tsbench.bench.observer import Observer
 from tsbench.bench.records import (
+    Audit,
     Cost,
     CurvePoint,
     DataFacts,
+    Diagnostics,
     GradientPoint,
     Metrics,
     Plan,
@@ -46,7 +48,10 @@ from tsbench.evaluation.accuracy import (
     points_digest,
     sample_forecasts,
 )
+from tsbench.evaluation.audit import forecasts_are_blind, scaler_is_blind, targets_lie_in_their_parts
+from tsbench.evaluation.inspection import receptive_field
 from tsbench.evaluation.metrics import metrics
+from tsbench.evaluation.residuals import Residuals
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
     Inference,
@@ -95,11 +100,13 @@ class Prepared:
     panel: Panel
     scaler: Scaler
     values_TC: torch.Tensor
+    scaler_is_blind: bool
 
     @classmethod
     def on(cls, panel: Panel, device: torch.device) -> Prepared:
         scaler = Scaler.fit(panel.train)
-        return cls(panel, scaler, torch.from_numpy(scaler.apply(panel.values)).to(device))
+        values_TC = torch.from_numpy(scaler.apply(panel.values)).to(device)
+        return cls(panel, scaler, values_TC, scaler_is_blind(scaler, panel))
 
     def windows(self, run: Run) -> dict[str, Windows]:
         """By part: train, validation, test."""
@@ -165,11 +172,12 @@ def _answer(
     """Fit, evaluate, measure: the parts of a record that only a finished run has."""
     panel, scaler, clock = prepared.panel, prepared.scaler, Clock()
     windows, forecaster = prepared.windows(run), prepared.forecaster(run)
+    residuals = Residuals(panel.test, windows["test"])
     with PeakMemory(prepared.values_TC.device) as memory:
         with clock("fit"):
             forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
         with clock("evaluate"):
-            totals = evaluate(forecaster, windows["test"], scaler)
+            totals = evaluate(forecaster, windows["test"], scaler, look=residuals.look)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
     scores = metrics(
@@ -191,9 +199,23 @@ def _answer(
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
+        "diagnostics": Diagnostics.model_validate(residuals.tables()),
+        "audit": _audit(run, prepared, windows, forecaster),
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
     return answer, arrays | kept_losses(totals, panel.test, run.context_length, run.horizon), forecaster
+
+
+def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:
+    panel = prepared.panel
+    parts = [getattr(panel, part) for part in PARTS]
+    return Audit(
+        scaler_is_blind=prepared.scaler_is_blind,
+        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.values_TC),
+        targets_in_their_parts=targets_lie_in_their_parts(parts, run.context_length, run.horizon),
+        num_windows={part: len(found) for part, found in windows.items()},
+        receptive_field=receptive_field(forecaster, panel.num_channels),
+    )
 
 
 def _cost(
@@ -231,6 +253,8 @@ def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
         "predict_windows_per_second": inference.median_windows_per_second,
         "predict_samples": inference.windows_per_second,
         "predict_batch_size": inference.batch_size,
+        "predict_by_batch_size": inference.by_batch_size,
+        "latency_quantiles_ms": inference.latency_quantiles_ms,
         "latency_p50_ms": inference.latency_ms(50),
         "latency_p95_ms": inference.latency_ms(95),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +42,16 @@ class ErrorTotals:
 
 
 def evaluate(
-    forecaster: Forecaster, windows: Windows, scaler: Scaler, *, batch_size: int = EVALUATION_BATCH_SIZE
+    forecaster: Forecaster,
+    windows: Windows,
+    scaler: Scaler,
+    *,
+    batch_size: int = EVALUATION_BATCH_SIZE,
+    look: Callable[[Tensor, Tensor], None] | None = None,
 ) -> ErrorTotals:
     """Score every window once. The totals do not depend on the batch size but for rounding.
 
+    look: is shown target and forecast of every batch, float64 on scaled values, in the order of the windows.
     Raises Diverged when a forecast is not a finite number.
     """
     device = windows.starts_N.device
@@ -53,6 +60,8 @@ def evaluate(
     mean_C, std_C = (torch.from_numpy(part).to(device) for part in (scaler.mean, scaler.std))
     for context_BLC, target_BHC in windows.in_order(batch_size):
         forecast_BHC, target_BHC = forecaster.infer(context_BLC).double(), target_BHC.double()
+        if look:
+            look(target_BHC, forecast_BHC)
         error_BHC = target_BHC - forecast_BHC
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
         sums_KHC[0] += squared_BHC.sum(0)
@@ -90,20 +99,50 @@ def kept_losses(
     return losses | {"origins_per_loss": np.array(together)}
 
 
-def sample_forecasts(
-    forecaster: Forecaster, test: Part, windows: Windows, scaler: Scaler, count: int = 4
-) -> dict[str, np.ndarray]:
-    """Some windows, evenly spaced over the part, with their forecasts, for the eye.
+def sample_forecasts(forecaster: Forecaster, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
+    """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
-    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`.
+    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
+    channel (the number of the one to look at) and chosen_as.
     """
-    picks = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(np.int64)
+    chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     context, target = windows.batch(torch.from_numpy(picks).to(windows.starts_N.device))
     forecast = forecaster.infer(context)
     named = {"context": context, "target": target, "forecast": forecast}
     arrays = {name: scaler.invert(value.double().cpu().numpy()).astype(np.float32) for name, value in named.items()}
     rows = windows.starts_N.cpu().numpy()[picks] + windows.context_length
-    return arrays | {"target_start": test.panel.timestamps[rows]}
+    items = np.array(test.panel.items)[np.searchsorted(test.panel.offsets, rows, side="right") - 1]
+    return arrays | {
+        "target_start": test.panel.timestamps[rows],
+        "item": items,
+        "channel": channels,
+        "chosen_as": np.array(chosen_as),
+    }
+
+
+def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Why, which windows `[W]`, and which channel of each `[W]`: a choice that no model has a part in.
+
+    Of all windows and channels those that repeating the last season forecasts best, in the middle and worst (squared
+    error on scaled values; the last value where the context is shorter than a season); then three windows evenly spaced
+    over the part, the channels in turn.
+    """
+    loss_NC = np.concatenate([_seasonal_loss(*batch, seasonality) for batch in windows.in_order(EVALUATION_BATCH_SIZE)])
+    loss = loss_NC.ravel()
+    middle = int(np.argpartition(loss, len(loss) // 2)[len(loss) // 2])
+    picks = [divmod(place, loss_NC.shape[1]) for place in (int(loss.argmin()), middle, int(loss.argmax()))]
+    spaced = np.unique(np.linspace(0, len(windows) - 1, 3).round().astype(int))
+    picks += [(int(window), turn % loss_NC.shape[1]) for turn, window in enumerate(spaced)]
+    chosen_as = [*("easiest", "median", "hardest"), *("evenly spaced" for _ in spaced)]
+    return chosen_as, np.array([window for window, _ in picks]), np.array([channel for _, channel in picks])
+
+
+def _seasonal_loss(context_BLC: Tensor, target_BHC: Tensor, seasonality: int) -> np.ndarray:
+    """`[B, C]`: mean squared error of the last season repeated."""
+    length, horizon = context_BLC.shape[1], target_BHC.shape[1]
+    season = seasonality if seasonality <= length else 1
+    row_H = length - season + torch.arange(horizon, device=context_BLC.device) % season
+    return (target_BHC - context_BLC.index_select(1, row_H)).square().mean(1).cpu().numpy()
 
 
 def points_digest(test: Part, context_length: int, horizon: int) -> str:

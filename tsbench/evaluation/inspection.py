@@ -88,7 +88,8 @@ def receptive_field(forecaster: Forecaster, channels: int) -> int:
     width = channels if forecaster.recipe.channel_mode == "mixing" else 1
     generator = torch.Generator().manual_seed(0)
     # Several windows: one alone may leave a rectifier shut.
-    context_BLC = torch.randn(16, forecaster.context_length, width, generator=generator).to(forecaster.dtype)
+    context_BLC = torch.randn(16, forecaster.context_length, width, generator=generator)
+    context_BLC = context_BLC.to(forecaster.device).to(forecaster.dtype)
     was_training = forecaster.training
     forecaster.eval()
     with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
