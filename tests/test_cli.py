@@ -17,6 +17,7 @@ import pytest
 import typer.main
 
 from tsbench import cli
+from tsbench.data.catalogue import groups
 from tsbench.models.layer_kinds import KINDS
 from tsbench.models.registry import layer_arguments
 
@@ -182,7 +183,10 @@ BAD_WORDS = {
     "unknown target": (["plan", "eth1"], ["no experiment, dataset or file is called 'eth1'; did you mean 'etth1'"]),
     "empty target": (["plan", ""], ["no experiment, dataset or file is called ''", "allowed: ablation, auckland"]),
     "no horizon": (["run", "sales.csv"], ["sales.csv: how many rows ahead? add --horizon, such as --horizon 24"]),
-    "unknown dataset": (["datasets", "check", "wether"], ["unknown dataset 'wether'; did you mean 'weather'?"]),
+    "unknown dataset": (
+        ["datasets", "check", "wether"],
+        ["unknown dataset 'wether'; did you mean 'weather' or 'monash_weather'?"],
+    ),
     "unknown dataset to show": (["datasets", "show", "eth1"], ["unknown dataset 'eth1'; did you mean 'etth1'"]),
     "unknown dataset to fetch": (["datasets", "fetch", "synthetik"], ["did you mean 'synthetic'?"]),
     "unknown model": (["models", "grru"], ["unknown model 'grru'; did you mean 'gru'? allowed: cnn"]),
@@ -291,7 +295,7 @@ BAD_EXPERIMENTS = {
     "no dataset": (EXPERIMENT.replace('"sales.csv"', ""), ["mine.toml: datasets = []", "at least 1 item"]),
     "unknown dataset": (
         EXPERIMENT.replace("sales.csv", "wether"),
-        ["unknown dataset 'wether'; did you mean 'weather'?"],
+        ["unknown dataset 'wether'; did you mean 'weather' or 'monash_weather'?"],
     ),
     "missing file": (EXPERIMENT.replace("sales.csv", "sale.csv"), ["sale.csv: no such file"]),
     "number for a name": (EXPERIMENT.replace('"sales.csv"', "3"), ["mine.toml: datasets.0 = 3: input should be a"]),
@@ -350,8 +354,9 @@ def test_without_a_network_a_card_says_where_its_file_could_be_put(sales: Path) 
 
     message = refusal("datasets", "check", "shop.toml")
 
-    assert "shop.csv is not here and could not be downloaded from http://127.0.0.1:9/shop.csv" in message
-    assert "no network?" in message
+    assert "shop.csv is not here, and 127.0.0.1:9 cannot be reached (no network?)" in message
+    assert "download http://127.0.0.1:9/shop.csv where there is one" in message
+    assert len(message.splitlines()) == 1
     assert "put shop.csv into a folder and name that with --data-dir or TSBENCH_DATA" in message
 
 
@@ -452,8 +457,76 @@ def test_a_channel_that_repeats_itself_is_noted_when_a_file_is_checked(sales: Pa
 def test_datasets_are_listed_with_whether_their_file_is_here(sales: Path) -> None:
     rows = [row.split() for row in call("datasets", "list").out.splitlines()]
 
-    assert ["auckland_pedestrians", "h", "24", "yes"] in [row[:4] for row in rows]
-    assert ["etth1", "h", "24", "no"] in [row[:4] for row in rows]
+    assert ["auckland_pedestrians", "h", "1", "17,544", "886.1", "kB", "yes"] in [row[:7] for row in rows]
+    assert ["etth1", "h", "1", "17,420", "2.6", "MB", "no"] in [row[:7] for row in rows]
+    assert ["ltsf:", "9", "datasets"] in rows
+
+
+def test_a_group_of_datasets_is_listed_and_shown() -> None:
+    listed = [line.split()[0] for line in call("datasets", "list", "m4", "etth1").out.splitlines()]
+    shown = call("datasets", "show", "m4").out
+
+    names = ["m4_daily", "m4_hourly", "m4_monthly", "m4_quarterly", "m4_weekly", "m4_yearly"]
+    assert listed == ["name", *names, "etth1"]
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("name:")] == names
+
+
+def test_a_group_is_planned_dataset_by_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(groups(), "two", ("exchange", "ili"))
+    words = ["--horizon", "6", "--models", "naive", "--data-dir", str(shared_data)]
+
+    out = call("plan", "two", *words).out
+    (tmp_path / "mine.toml").write_text('datasets = ["two", "ili"]\nhorizons = [6]\n[models.naive]')
+
+    assert "exchange" in out
+    assert "ili" in out
+    assert "18 runs planned, 18 to do" in out
+    assert "18 runs planned, 18 to do" in call("plan", "mine.toml", *words).out
+
+
+def test_of_one_name_the_experiment_comes_before_the_group_and_says_so(sales: Path, shared_data: Path) -> None:
+    out = call("plan", "ltsf", "--data-dir", str(shared_data), "--models", "naive").out
+
+    assert out.splitlines()[0] == "ltsf: the experiment; the group of datasets is group:ltsf"
+    assert "group:ltsf: how many rows ahead? add --horizon" in refusal("plan", "group:ltsf")
+
+
+def test_a_group_that_is_checked_is_checked_dataset_by_dataset(
+    monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    monkeypatch.setitem(groups(), "two", ("exchange", "ili"))
+
+    out = call("datasets", "check", "two", "--data-dir", str(shared_data)).out
+
+    assert "exchange: 7,588 rows x 8 channels" in out
+    assert "\n\nili: 966 rows x 7 channels" in out
+
+
+def test_what_one_dataset_lacks_does_not_keep_the_others_from_being_fetched(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ili").mkdir()
+    (tmp_path / "ili" / "national_illness.csv").write_bytes((shared_data / "ltsf/national_illness.csv").read_bytes())
+
+    outcome = call("datasets", "fetch", "monash_m3_monthly", "ili", "--data-dir", str(tmp_path / "ili"))
+
+    assert outcome.code == 2
+    assert outcome.out.startswith("ili: ")
+    assert outcome.err.startswith("error: monash_m3_monthly: m3_monthly_dataset.tsf was not found and the card has no")
+
+
+def test_without_a_network_a_group_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+
+    message = refusal("datasets", "fetch", "monash")
+
+    assert message.startswith(
+        "monash_australian_demand: australian_electricity_demand_dataset.tsf is not here, and zenodo"
+    )
+    assert len(message.splitlines()) == 1
 
 
 def test_a_card_is_shown_without_its_empty_fields() -> None:
@@ -462,6 +535,11 @@ def test_a_card_is_shown_without_its_empty_fields() -> None:
     assert "name:                 etth1" in out
     assert "CC BY-ND 4.0" in out
     assert "synthetic" not in out
+
+
+def test_a_card_without_a_checksum_says_so() -> None:
+    assert "not verified:         no checksum of the file is known" in call("datasets", "show", "monash_dominick").out
+    assert "not verified" not in call("datasets", "show", "m4_monthly").out  # git knows its files
 
 
 def test_fetching_what_is_here_only_verifies_it() -> None:

@@ -25,7 +25,9 @@ from tsbench import cli
 from tsbench.bench.experiment import Experiment, list_experiments, load_experiment, make_plan, parse_experiment
 from tsbench.bench.records import PROTOCOL_VERSION
 from tsbench.data.cards import DatasetCard, list_cards, load_card
+from tsbench.data.check import write_card
 from tsbench.data.datasets import load_dataset
+from tsbench.data.readers import read_panel
 from tsbench.data.splits import SplitRule
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.recipe import Recipe
@@ -147,12 +149,14 @@ def readers_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     stamps = np.datetime64("2024-01-01T00:00") + np.arange(800) * np.timedelta64(1, "h")
     rows = [f"{stamp},{hour % 24}" for hour, stamp in enumerate(stamps)]
     (tmp_path / "sales.csv").write_text("\n".join(["date,sold", *rows]))
+    priced = [f"{row},{hour % 7},{hour % 5}" for hour, row in enumerate(rows)]
+    (tmp_path / "prices.csv").write_text("\n".join(["date,price,load,wind", *priced]))
     own = next(block for block in in_language("toml") if block.document == ROOT / "README.md")
     (tmp_path / "my_experiment.toml").write_text(own.text)
     return tmp_path
 
 
-FETCHED = {name for name in list_cards() if load_card(name).urls}
+FETCHED = {name for name in list_cards() if load_card(name).urls or "no address" in load_card(name).source}
 """Datasets whose files the project does not carry, and the experiments on them."""
 FETCHED |= {name for name in list_experiments() if FETCHED & set(load_experiment(name)[1].datasets)}
 
@@ -165,6 +169,9 @@ def test_every_command_of_a_manual_does_what_it_can_without_training(
     name, options = parsed(command)
     if FETCHED & set(shlex.split(command)):
         monkeypatch.setenv("TSBENCH_DATA", str(request.getfixturevalue("shared_data")))
+    if options.get("target") == "prices.toml":  # the command before it wrote this card
+        panel = read_panel("prices.csv", targets="price", known="load")
+        write_card(Path("prices.toml"), panel, Path("prices.csv"), {"targets": ["price"], "known": ["load"]})
     if name in ("run", "plan", "explain"):
         only = cli._parse_settings(options.pop("only"), "--only")
         asked = inspect.signature(cli._matrix).parameters.keys()

@@ -23,6 +23,7 @@ from tsbench.bench.observer import Observer
 from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
 from tsbench.bench.workers import MEASURES, number_of_workers, run_in_workers
 from tsbench.data.cards import list_cards
+from tsbench.data.catalogue import GROUP, groups, is_group
 from tsbench.data.datasets import is_card, load_dataset, looks_like_file
 from tsbench.data.files import plain_name
 from tsbench.data.panel import Panel
@@ -38,6 +39,8 @@ class Matrix:
     plan: Plan
     panels: Mapping[str, Panel]
     folder: Path
+    notes: tuple[str, ...] = ()
+    """What must be said of the target itself, before a run starts."""
 
     def missing(self, only: Mapping[str, Any] | None = None, *, force: bool = False) -> list[PlannedRun]:
         """The planned runs without a record, narrowed by `only`; with `force`, those with one as well."""
@@ -65,7 +68,8 @@ def plan_experiment(
 ) -> Matrix:
     """What `tsbench run` would do. Raises ConfigError and DataError; writes nothing.
 
-    target: an experiment's name or TOML file, a dataset's name or file (then `horizons` are needed), or an Experiment.
+    target: an experiment's name or TOML file, a dataset's or a group's name or a file (then `horizons` are needed), or
+    an Experiment. A name of an experiment and of a group means the experiment; `group:NAME` means the group.
     settings: as `--set`, such as `{"max_steps": 500, "gru.hidden_size": [64, 128]}`.
     output: the folder for records and report; `reports/<experiment>` when not given.
     """
@@ -82,18 +86,23 @@ def plan_experiment(
         settings=settings,
     )
     plan, panels = make_plan(name, experiment, lambda dataset: load_dataset(dataset, data_dirs=data_dirs), command)
-    return Matrix(plan, panels, Path(output) if output else Path("reports") / name)
+    notes = [f"{target}: the experiment; the group of datasets is {GROUP}{target}"] if _is_both(target) else []
+    return Matrix(plan, panels, Path(output) if output else Path("reports") / name, tuple(notes))
+
+
+def _is_both(target: str | Path | Experiment) -> bool:
+    return target in list_experiments() and target in groups()
 
 
 def _experiment_of(target: str, horizons: Sequence[int]) -> tuple[str, Experiment]:
     if target in list_experiments() or (target.endswith(".toml") and not is_card(Path(target))):
         return load_experiment(target)
-    if target not in list_cards() and not looks_like_file(target):
-        names = [*list_experiments(), *list_cards()]
+    if target not in list_cards() and not looks_like_file(target) and not is_group(target):
+        names = [*list_experiments(), *list_cards(), *groups()]
         raise ConfigError(f"no experiment, dataset or file is called {target!r}; {nearest(target, names)}")
     if not horizons:
         raise ConfigError(f"{target}: how many rows ahead? add --horizon, such as --horizon 24")
-    name = plain_name(Path(target))
+    name = plain_name(Path(target)).replace(":", "_")
     content = {"title": f"Sequence models on {name}", "datasets": [target], "horizons": list(horizons)}
     return name, parse_experiment(content, target)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsbench.errors import ConfigError, TsbenchError
+from tsbench.errors import ConfigError, MachineError, OfflineError, TsbenchError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,8 @@ app.add_typer(datasets_app, name="datasets")
 Target = Annotated[
     str,
     typer.Argument(
-        help="An experiment's name or TOML file, a dataset's name or card, or a file or folder of your own."
+        help="An experiment's name or TOML file, a dataset's or a group's name, a card, or a file or folder of your "
+        "own. Of one name, the experiment comes first; `group:NAME` is the group."
     ),
 ]
 Horizon = Annotated[list[str], typer.Option("--horizon", help="Rows ahead; may be repeated.", metavar="H")]
@@ -391,50 +392,59 @@ def inspect(
 
 
 @datasets_app.command("list")
-def list_datasets(data_dir: DataDirs = []) -> None:  # noqa: B006
-    """List the datasets that have a card, and whether their file is here.
+def list_datasets(
+    names: Annotated[
+        list[str], typer.Argument(help="Datasets or groups to list; all when left out.", metavar="[NAME...]")
+    ] = [],  # noqa: B006
+    data_dir: DataDirs = [],  # noqa: B006
+) -> None:
+    """List the datasets that have a card, and whether their files are here.
 
-    Example: `tsbench datasets list --data-dir ~/data`
+    Examples: `tsbench datasets list`, `tsbench datasets list monash --data-dir ~/data`
     """
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
     from tsbench.data.cards import list_cards, load_card
-    from tsbench.data.files import find
+    from tsbench.data.catalogue import groups, listing, members
+    from tsbench.data.files import found
 
-    table = Table(box=SIMPLE_HEAD, expand=True)
-    for header in ("name", "freq", "season", "here", "licence"):
-        table.add_column(header, no_wrap=True)
-    table.add_column("title", no_wrap=True, ratio=1)
-    for card in map(load_card, list_cards()):
-        here = card.synthetic is not None or find(card, data_dir) is not None
-        table.add_row(
-            card.name, card.freq or "", str(card.seasonality or ""), "yes" if here else "no", card.license, card.title
-        )
-    Console().print(table)
+    cards = [load_card(name) for name in members(names or list_cards())]
+    console = Console()
+    for line in listing(cards, found(cards, data_dir), console.width if console.is_terminal else None):
+        typer.echo(line)
+    if not names:
+        typer.echo("groups, which may stand wherever a dataset is named:")
+        for group, datasets in groups().items():
+            typer.echo(f"  {group}: {len(datasets)} datasets")
 
 
 @datasets_app.command("show")
-def show_dataset(name: Annotated[str, typer.Argument(help="A dataset's name.")]) -> None:
+def show_dataset(name: Annotated[str, typer.Argument(help="A dataset's name, or a group's.")]) -> None:
     """Show a dataset's card: source, licence, split, known defects.
 
     Example: `tsbench datasets show etth1`
     """
     from tsbench.data.cards import load_card
+    from tsbench.data.catalogue import members
+    from tsbench.data.files import is_unverified
 
-    for key, value in load_card(name).model_dump(exclude_none=True).items():
-        if value not in ("", (), {}):
-            lines = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
-            typer.echo(f"{key + ':':22}{lines[0]}")
-            for line in lines[1:]:
-                typer.echo(" " * 22 + line)
+    for number, card in enumerate(map(load_card, members([name]))):
+        typer.echo("\n" if number else "", nl=False)
+        for key, value in card.model_dump(exclude_none=True).items():
+            if value not in ("", (), {}):
+                lines = [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+                typer.echo(f"{key + ':':22}{lines[0]}")
+                for line in lines[1:]:
+                    typer.echo(" " * 22 + line)
+        if any(map(is_unverified, card.each_file())):
+            typer.echo(f"{'not verified:':22}no checksum of the file is known")
 
 
 @datasets_app.command("check")
 def check_dataset(
     name: Annotated[
-        str, typer.Argument(help="A dataset's name, a card, a data file or a folder of them.", metavar="NAME|FILE")
+        str,
+        typer.Argument(help="A dataset's or a group's name, a card, a data file or a folder.", metavar="NAME|FILE"),
     ],
     data_dir: DataDirs = [],  # noqa: B006
     settings: Annotated[
@@ -459,20 +469,23 @@ def check_dataset(
     - `tsbench datasets check sales.csv --set missing=interpolate --write-card sales.toml`: fill holes
     """
     from tsbench.data import check
+    from tsbench.data.catalogue import members
     from tsbench.data.datasets import known_dataset, load_dataset, looks_like_file
     from tsbench.data.readers import read_panel
     from tsbench.data.reading import Reading
 
-    known_dataset(name)
+    names = [known_dataset(member) for member in members([name])]
     is_data = looks_like_file(name) and not name.endswith(".toml")
     if (settings or write_card) and not is_data:
         raise ConfigError(f"{name}: --set and --write-card are for data files; a card says already how to read its own")
     told = _parse_settings(settings, "--set")
     Reading.of("--set", **told)
-    panel = read_panel(name, **told) if is_data else load_dataset(name, data_dirs=data_dir)
-    for line in check.describe(panel):
-        typer.echo(line)
-    _print_scale(panel)
+    for number, member in enumerate(names):
+        panel = read_panel(member, **told) if is_data else load_dataset(member, data_dirs=data_dir)
+        typer.echo("\n" if number else "", nl=False)
+        for line in check.describe(panel):
+            typer.echo(line)
+        _print_scale(panel)
     if write_card is not None:
         check.write_card(write_card, panel, Path(name), told)
         typer.echo(f"card: {write_card}; `tsbench run {write_card} --horizon {max(panel.seasonality, 2)}` runs on it")
@@ -480,23 +493,37 @@ def check_dataset(
 
 @datasets_app.command("fetch")
 def fetch_dataset(
-    names: Annotated[list[str], typer.Argument(help="Datasets to download to the cache.", metavar="NAME...")],
+    names: Annotated[list[str], typer.Argument(help="Datasets or groups to download to the cache.", metavar="NAME...")],
     data_dir: DataDirs = [],  # noqa: B006
 ) -> None:
     """Download datasets that are not here, and verify their checksums.
 
-    Example: `tsbench datasets fetch etth1 weather`
+    What was cut is gone on with. What one dataset lacks does not stop the others; without a network, the first ends it.
+
+    Examples: `tsbench datasets fetch etth1 weather`, `tsbench datasets fetch monash`
     """
     from tsbench.data.cards import load_card
-    from tsbench.data.files import fetch, read_verified
+    from tsbench.data.catalogue import members
+    from tsbench.data.download import fetch
+    from tsbench.data.files import is_unverified, read_verified
 
-    for card in map(load_card, names):
+    problems = []
+    for card in map(load_card, members(names)):
         if card.synthetic is not None:
             typer.echo(f"{card.name}: made from a seed, nothing to fetch")
             continue
-        path = fetch(card, data_dir)
-        read_verified(path, card)
-        typer.echo(f"{card.name}: {path}")
+        try:
+            for part in card.each_file():
+                path = fetch(part, data_dir)
+                read_verified(path, part)
+                unverified = " (not verified: no checksum of it is known)" if is_unverified(part) else ""
+                typer.echo(f"{card.name}: {path}{unverified}")
+        except OfflineError:
+            raise
+        except TsbenchError as error:
+            problems.append(error)
+    if problems:
+        raise MachineError("\n".join(map(str, problems)))
 
 
 def main() -> None:
@@ -583,7 +610,7 @@ def _layer_table() -> Table:
 
 def _notes(matrix: Matrix) -> list[str]:
     inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.inferred]
-    return inferred + matrix.plan.notes
+    return [*matrix.notes, *inferred, *matrix.plan.notes]
 
 
 def _what_to_do(matrix: Matrix, runs: list[PlannedRun], estimate: Estimate, num_workers: int) -> str:
@@ -604,8 +631,14 @@ def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[Pla
 
 
 def _print_scale(panel: Panel) -> None:
-    from tsbench.evaluation.metrics import seasonal_scale
+    import numpy as np
 
-    for channel, scale in zip(panel.channels, seasonal_scale(panel.train, panel.seasonality), strict=True):
-        if scale == 0:
-            typer.echo(f"note: {channel} repeats itself exactly from season to season in the training rows: no MASE")
+    from tsbench.evaluation.metrics import seasonal_differences
+
+    scale_IC, _ = seasonal_differences(panel, panel.train.bounds, np.arange(len(panel.items)))
+    for channel, still_I in zip(panel.channels, (scale_IC == 0).T, strict=True):
+        if still_I.any():
+            items = f" in {int(still_I.sum()):,} of {len(panel.items):,} items" if panel.has_items else ""
+            typer.echo(
+                f"note: {channel} repeats itself exactly from season to season in the training rows{items}: no MASE"
+            )

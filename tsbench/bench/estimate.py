@@ -24,8 +24,8 @@ def _question(run: Run) -> str:
 
 def _architecture(run: Run) -> str:
     """What the operations on one window depend on."""
-    parts = run.model_dump(mode="json", exclude={"seed", "recipe"}) | {"channel_mode": run.recipe.channel_mode}
-    return json.dumps(parts, sort_keys=True)
+    chosen = {"channel_mode": run.recipe.channel_mode, "covariates": run.recipe.covariates}
+    return json.dumps(run.model_dump(mode="json", exclude={"seed", "recipe"}) | chosen, sort_keys=True)
 
 
 @dataclass(frozen=True)

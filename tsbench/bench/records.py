@@ -42,7 +42,7 @@ class Run(_Value):
 
     dataset: str
     fingerprint: str
-    """Of the data: values, clock, channels, seasonality, split."""
+    """Of the data: values, clock, channels, seasonality, split, covariates."""
     context_length: int
     horizon: int
     seed: int
@@ -90,6 +90,8 @@ class DataFacts(_Value):
     attribution: str
     units: str
     channels: list[str]
+    covariates: dict[str, list[str]] = {}
+    """By role: past, known, calendar, static."""
     num_items: int
     num_rows: int
     freq: str
@@ -112,9 +114,15 @@ class Metrics(_Value):
     smape: float
     """Percent, 200 |y - f| / (|y| + |f|), 0 where both are zero, in original units (M4)."""
     mase: float | None
-    """Mean over channels of MAE / in-sample mean absolute difference at the seasonal lag (training rows)."""
+    """Mean over items of MAE / in-sample mean absolute difference at the seasonal lag, mean over channels."""
+    rmsse: float | None = None
+    """The same with squares, and a root for each item and channel."""
     owa: float | None = None
-    """Defined where Naive2 is: not on splits with more than one origin per item."""
+    """Mean of sMAPE and MASE, each as a share of Naive2's; for one forecast per item."""
+    wape: float | None = None
+    """Sum of absolute errors / sum of absolute targets, in original units; also called ND."""
+    bias: float | None = None
+    """Sum of forecast - target / sum of absolute targets: greater than zero where forecasts are too high."""
     note: str = ""
     """Why a metric is blank."""
     num_scored_windows: int
@@ -446,8 +454,11 @@ _METRICS = (
     "mae",
     "rmse",
     "mase",
+    "rmsse",
     "smape",
     "owa",
+    "wape",
+    "bias",
     "num_scored_windows",
     "points_digest",
 )

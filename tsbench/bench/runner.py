@@ -39,7 +39,7 @@ from tsbench.bench.records import (
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.splits import PARTS
-from tsbench.data.windows import Windows
+from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
     EVALUATION_BATCH_SIZE,
@@ -50,7 +50,7 @@ from tsbench.evaluation.accuracy import (
 )
 from tsbench.evaluation.audit import forecasts_are_blind, scaler_is_blind, targets_lie_in_their_parts
 from tsbench.evaluation.inspection import receptive_field
-from tsbench.evaluation.metrics import metrics
+from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seasonal_errors
 from tsbench.evaluation.residuals import Residuals
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
@@ -59,6 +59,7 @@ from tsbench.evaluation.throughput import (
     flops_per_window,
     measure_inference,
 )
+from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.progress import Progress
@@ -95,23 +96,41 @@ def run_plan(
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A panel, its scaler, and its scaled values on the device."""
+    """A panel, its scalers, and its scaled values on the device."""
 
     panel: Panel
     scaler: Scaler
     values_TC: torch.Tensor
     scaler_is_blind: bool
+    covariate_scaler: Scaler | None
+    covariates: CovariateRows | None
+    references: dict[tuple[int, int], ErrorTotals | None] = field(default_factory=dict)
+    """Naive2's totals by context length and horizon, None where an item has several windows; filled when needed."""
 
     @classmethod
     def on(cls, panel: Panel, device: torch.device) -> Prepared:
-        scaler = Scaler.fit(panel.train)
-        values_TC = torch.from_numpy(scaler.apply(panel.values)).to(device)
-        return cls(panel, scaler, values_TC, scaler_is_blind(scaler, panel))
+        scaler, covariate_scaler = Scaler.fit(panel.train), Scaler.fit_covariates(panel.train)
+        return cls(
+            panel,
+            scaler,
+            torch.from_numpy(scaler.apply_to(panel)).to(device),
+            scaler_is_blind(scaler, panel),
+            covariate_scaler,
+            CovariateRows.of(panel, covariate_scaler, device),
+        )
 
     def windows(self, run: Run) -> dict[str, Windows]:
         """By part: train, validation, test."""
         parts = {part: getattr(self.panel, part) for part in PARTS}
-        return {name: Windows.of(part, self.values_TC, run.context_length, run.horizon) for name, part in parts.items()}
+        covariates = self.covariates_for(run)
+        return {
+            name: Windows.of(part, self.values_TC, run.context_length, run.horizon, covariates)
+            for name, part in parts.items()
+        }
+
+    def covariates_for(self, run: Run) -> CovariateRows | None:
+        """None where the run is to do without."""
+        return self.covariates if run.recipe.covariates == "all" and model_spec(run.model).learned else None
 
     def forecaster(self, run: Run) -> Forecaster:
         forecaster = Forecaster(
@@ -120,11 +139,29 @@ class Prepared:
             horizon=run.horizon,
             channels=self.panel.num_channels,
             seasonality=self.panel.seasonality,
+            covariates=self.panel.roles,
             recipe=run.recipe,
             **run.arguments,
         )
         forecaster.scaler = self.scaler
+        forecaster.covariate_scaler = self.covariate_scaler if forecaster.covariates else None
         return forecaster
+
+    def score(
+        self, forecaster: Forecaster, windows: Windows, look: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+    ) -> ErrorTotals:
+        """On the test part."""
+        seasonal = seasonal_errors(self.panel.test, forecaster.context_length, forecaster.horizon)
+        return evaluate(forecaster, windows, self.scaler, seasonal, look=look)
+
+    def naive2(self, run: Run, windows: Windows) -> ErrorTotals | None:
+        """What OWA compares with. It is defined for one forecast per item, as in M4."""
+        task = run.context_length, run.horizon
+        if task not in self.references:
+            is_defined = len(windows) == len(windows.items_N.unique())
+            reference = self.forecaster(run.model_copy(update={"model": "naive2", "arguments": {}})).build(0).eval()
+            self.references[task] = self.score(reference, windows) if is_defined else None
+        return self.references[task]
 
 
 def execute(
@@ -177,17 +214,10 @@ def _answer(
         with clock("fit"):
             forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
         with clock("evaluate"):
-            totals = evaluate(forecaster, windows["test"], scaler, look=residuals.look)
+            totals = prepared.score(forecaster, windows["test"], residuals.look)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
-    scores = metrics(
-        totals.squared_HC,
-        totals.absolute_HC,
-        totals.symmetric_HC,
-        totals.num_windows,
-        scaler=scaler,
-        train=panel.train,
-    )
+    scores = metrics(totals, panel, prepared.naive2(run, windows["test"]))
     accuracy = Metrics(
         **scores,
         num_scored_windows=totals.num_windows,
@@ -203,7 +233,10 @@ def _answer(
         "audit": _audit(run, prepared, windows, forecaster),
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
-    return answer, arrays | kept_losses(totals, panel.test, run.context_length, run.horizon), forecaster
+    arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
+    if panel.has_items:
+        arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
+    return answer, arrays, forecaster
 
 
 def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:
@@ -211,10 +244,10 @@ def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster
     parts = [getattr(panel, part) for part in PARTS]
     return Audit(
         scaler_is_blind=prepared.scaler_is_blind,
-        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.values_TC),
+        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler, prepared.values_TC),
         targets_in_their_parts=targets_lie_in_their_parts(parts, run.context_length, run.horizon),
         num_windows={part: len(found) for part, found in windows.items()},
-        receptive_field=receptive_field(forecaster, panel.num_channels),
+        receptive_field=receptive_field(forecaster),
     )
 
 
@@ -337,6 +370,7 @@ def _data_facts(panel: Panel) -> DataFacts:
         attribution=about.attribution,
         units=about.units,
         channels=list(panel.channels),
+        covariates=panel.roles.by_name(),
         num_items=len(panel.items),
         num_rows=len(panel.values),
         freq=panel.freq,

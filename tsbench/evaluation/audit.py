@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
+from tsbench.evaluation.accuracy import forecast_and_target
 from tsbench.training.forecaster import Forecaster
 
 
@@ -22,24 +25,38 @@ def scaler_is_blind(scaler: Scaler, panel: Panel) -> bool:
     return bool(np.array_equal(scaler.mean, again.mean) and np.array_equal(scaler.std, again.std))
 
 
-def forecasts_are_blind(forecaster: Forecaster, windows: Windows, values_TC: Tensor, count: int = 4) -> bool:
+def forecasts_are_blind(
+    forecaster: Forecaster, windows: Windows, scaler: Scaler, values_TC: Tensor, count: int = 4
+) -> bool:
     """Whether forecasts stay the same when all rows from their origin on hold no numbers: of windows evenly spaced.
 
-    Within rounding, for devices that do not add in the same order twice; a future that leaks in leaves no number.
+    Targets and past covariates; what is known ahead may be seen. Within rounding, for devices that do not add in the
+    same order twice; a future that leaks in leaves no number.
     """
     picks = torch.linspace(0, len(windows) - 1, min(count, len(windows))).round().long().to(windows.starts_N.device)
-    context_BLC, _ = windows.batch(picks)
-    hidden = [_hidden(start, windows, values_TC) for start in windows.starts_N[picks].tolist()]
-    return torch.allclose(forecaster.infer(context_BLC), forecaster.infer(torch.cat(hidden)), rtol=1e-4, atol=1e-5)
+    for pick_1 in picks.split(1):
+        seen, *_ = forecast_and_target(forecaster, windows, scaler, pick_1)
+        with _hidden(values_TC, forecaster, windows, int(windows.starts_N[pick_1]) + windows.context_length):
+            blind, *_ = forecast_and_target(forecaster, windows, scaler, pick_1)
+        if not torch.allclose(seen, blind, rtol=1e-4, atol=1e-5):
+            return False
+    return True
 
 
-def _hidden(start: int, windows: Windows, values_TC: Tensor) -> Tensor:
-    """Context `[1, L, C]` of one window, gathered from rows whose future is gone."""
-    length = windows.context_length
-    rows = values_TC[start : start + length + windows.horizon].clone()
-    rows[length:] = torch.nan
-    alone = Windows(rows, torch.zeros(1, dtype=torch.int64), length, windows.horizon)
-    return alone.batch(torch.zeros(1, dtype=torch.int64, device=rows.device))[0]
+@contextmanager
+def _hidden(values_TC: Tensor, forecaster: Forecaster, windows: Windows, origin: int) -> Iterator[None]:
+    """While this lasts, the rows from the origin on hold no numbers, in the memory that windows are gathered from."""
+    futures = [values_TC[origin:]]
+    if windows.covariates is not None:
+        futures.append(windows.covariates.rows_TK[origin:, : len(forecaster.covariates.past)])
+    kept = [future.clone() for future in futures]
+    try:
+        for future in futures:
+            future.fill_(torch.nan)
+        yield
+    finally:
+        for future, before in zip(futures, kept, strict=True):
+            future.copy_(before)
 
 
 def targets_lie_in_their_parts(parts: list[Part], context_length: int, horizon: int) -> bool:

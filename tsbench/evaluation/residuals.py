@@ -74,17 +74,13 @@ class Residuals:
         sums_2T = self._sums_2T.cpu().numpy()
         starts = self._windows.starts_N.cpu().numpy() + self._windows.context_length - self._low
         length = sums_2T.shape[1]
-        edges = np.bincount(starts, minlength=length + 1) - np.bincount(
-            starts + self._windows.horizon, minlength=length + 1
-        )
-        count_T = np.cumsum(edges)[:length]
+        begin, end = (np.bincount(rows, minlength=length + 1) for rows in (starts, starts + self._windows.horizon))
+        count_T = np.cumsum(begin - end)[:length]
         stamps = self._test.panel.timestamps[self._low : self._low + length].astype("datetime64[s]")
         days, months = stamps.astype("datetime64[D]"), stamps.astype("datetime64[M]")
-        daily = np.diff(self._test.panel.timestamps[:2]).astype("timedelta64[s]").max(initial=0) <= np.timedelta64(
-            1, "D"
-        )
+        step = np.diff(self._test.panel.timestamps[:2]).astype("timedelta64[s]")
         kinds = {"hour": ((stamps - days).astype("timedelta64[h]").astype(int), [str(hour) for hour in range(24)])}
-        if daily:
+        if (step <= np.timedelta64(1, "D")).all():
             kinds["weekday"] = (days.astype(int) + 3) % 7, list(_WEEKDAYS)  # 1970 began on a Thursday
         else:
             kinds["month"] = months.astype(int) % 12, list(_MONTHS)
@@ -105,7 +101,7 @@ class Residuals:
     def _autocorrelation(self) -> list[float]:
         """Of the errors one step ahead, from lag 1 on, mean over channels; pairs never cross an item or a gap."""
         error_NC = torch.cat(self._one_step).cpu().numpy()
-        starts_N = self._windows.starts_N.cpu().numpy()
+        starts_N, items_N = self._windows.starts_N.cpu().numpy(), self._windows.items_N.cpu().numpy()
         seasonality = self._test.panel.seasonality
         most = min(MOST_LAGS, max(2 * seasonality, 24), len(error_NC) // 4)
         centred = error_NC - error_NC.mean(0)
@@ -114,7 +110,7 @@ class Residuals:
             return []
         found = []
         for lag in range(1, most + 1):
-            neighbours = starts_N[lag:] - starts_N[:-lag] == lag
+            neighbours = (starts_N[lag:] - starts_N[:-lag] == lag) & (items_N[lag:] == items_N[:-lag])
             if not neighbours.any():
                 return []
             products = (centred[lag:] * centred[:-lag])[neighbours]

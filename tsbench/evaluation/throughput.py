@@ -65,11 +65,11 @@ def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: floa
     for a quarter of that."""
     device = windows.starts_N.device
     count = min(PREDICT_BATCH_SIZE, len(windows))
-    many, _ = windows.batch(torch.arange(count, device=device))
+    context, _, *covariates = windows.batch(torch.arange(count, device=device))
 
     def timed(size: int, seconds: float) -> list[float]:
-        context = many[:size].contiguous()
-        return _samples(lambda: forecaster.infer(context), device, seconds)
+        parts = [part[:size].contiguous() for part in (context, *covariates)]
+        return _samples(lambda: forecaster.infer(*parts), device, seconds)
 
     rates = [count / sample for sample in timed(count, seconds)]
     latencies = [1000 * sample for sample in timed(1, seconds)]
@@ -105,15 +105,17 @@ def flops_per_window(forecaster: Forecaster, channels: int) -> int:
         horizon=forecaster.horizon,
         channels=channels,
         seasonality=forecaster.seasonality,
+        covariates=forecaster.roles,
         recipe=forecaster.recipe.model_copy(update={"precision": "32", "pretrained": ""}),
         **forecaster.arguments,
     )
     with torch.device("meta"):
         twin.configure_model()
-        context = torch.empty(1, forecaster.context_length, channels)
+        context = torch.empty(1, twin.context_length, channels)
+        covariates = torch.empty(1, twin.context_length + twin.horizon, twin.roles.width)
     # In training mode attention takes no fast path; dropout counts nothing.
     with FlopCounterMode(display=False) as counter:
-        twin(context)
+        twin(context, covariates)
     return counter.get_total_flops()
 
 

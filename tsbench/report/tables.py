@@ -29,8 +29,8 @@ RANKING_RULE = (
     "Ranked by mean test MSE on scaled values over the seeds that finished; a model with failed runs is ranked below "
     "those without, by the seeds it has; one without any result comes last."
 )
-NAIVE = ("naive", "seasonal_naive", "profile")
-SIMPLE = (*NAIVE, "linear", "nlinear", "dlinear", "ridge")
+NAIVE = ("naive", "seasonal_naive", "profile", "naive2")
+SIMPLE = (*NAIVE, "linear", "nlinear", "dlinear", "ridge", "seasonal_ridge")
 """Models that are no networks: what a network has to beat."""
 
 
@@ -400,7 +400,7 @@ def _labels_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
 
 
 _SPEEDS = ("train_windows_per_second", "predict_windows_per_second", "latency_p50_ms", "latency_p95_ms")
-_METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase")
+_METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase", "rmsse", "owa", "wape", "bias")
 _COSTS = (*_SPEEDS, "peak_memory_mib", "num_parameters", "flops_per_window")
 
 

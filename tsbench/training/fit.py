@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from tsbench.data.windows import Windows, shuffled_picks
+from tsbench.data.windows import Batch, Windows, shuffled_picks
 from tsbench.training.devices import synchronise
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
@@ -47,7 +47,7 @@ class Chunk:
     def to(self, device: torch.device, **_: Any) -> Chunk:
         return Chunk(self.windows, self.picks_KB.to(device))
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[Batch]:
         return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
 
 
@@ -63,7 +63,7 @@ class WholePart:
     def to(self, device: torch.device, **_: Any) -> WholePart:
         return self
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[Batch]:
         return self.windows.in_order(VALIDATION_BATCH_SIZE)
 
 
