@@ -180,21 +180,12 @@ class Forecaster(pl.LightningModule):
         return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
 
     def configure_optimizers(self) -> Any:
-        recipe, parameters = self.recipe, self._parameter_groups()
-        common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
-        optimizer: torch.optim.Optimizer
-        match recipe.optimizer:
-            case "adamw":
-                optimizer = torch.optim.AdamW(parameters, **common)  # type: ignore[arg-type]
-            case "adam":
-                optimizer = torch.optim.Adam(parameters, **common)  # type: ignore[arg-type]
-            case "sgd":
-                optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **common)  # type: ignore[arg-type]
-        if recipe.schedule == "constant":
+        optimizer = make_optimizer(self.recipe, self.parameter_groups())
+        if self.recipe.schedule == "constant":
             return optimizer
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=self._num_steps())]
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """The weights to train, each in the recipe's first group whose pattern fits, or in the common one."""
         assert self.model is not None, "configure_model() comes first"
         left = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -241,7 +232,7 @@ class Forecaster(pl.LightningModule):
         optimizer: LightningOptimizer | torch.optim.Optimizer,
         backward: Callable[[Tensor], Any],
     ) -> Tensor:
-        loss = self._loss(context_BLC, target_BHC)
+        loss = self.loss(context_BLC, target_BHC)
         for parameter in self._trained:
             parameter.grad = None
         backward(loss)
@@ -257,7 +248,8 @@ class Forecaster(pl.LightningModule):
         self._steps_taken += 1
         return loss
 
-    def _loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
+    def loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
+        """Of the forecast on scaled values, as the recipe wants it."""
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
         forecast_BHC = self(context_BLC.to(dtype))
         return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(dtype), reduction=reduction)
@@ -269,22 +261,22 @@ class Forecaster(pl.LightningModule):
     def validation_step(self, batch: WholePart | tuple[Tensor, Tensor], batch_idx: int) -> None:
         batches = batch.batches() if isinstance(batch, WholePart) else [batch]
         for context_BLC, target_BHC in batches:
-            self._val_loss += self._loss(context_BLC, target_BHC, reduction="sum")
+            self._val_loss += self.loss(context_BLC, target_BHC, reduction="sum")
             self._val_count += target_BHC.numel()
 
     def on_validation_epoch_end(self) -> None:
-        losses = {"val_loss": float(self._val_loss) / self._val_count}
+        losses = {"val_loss": self.validation_loss()}
         steps = self._steps_taken - self._steps_at_look
         if steps:  # none in a Trainer's sanity check, which comes before the training
             losses["train_loss"] = float(self._train_loss) / steps
-        if not np.isfinite(list(losses.values())).all():
-            shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
-            raise Diverged(
-                f"loss left the finite numbers before step {self._steps_taken} ({shown}); try a smaller learning_rate"
-            )
+        check_finite(losses, self._steps_taken)
         self.log_dict(losses)
         self._train_loss.zero_()
         self._steps_at_look = self._steps_taken
+
+    def validation_loss(self) -> float:
+        """Mean over all values since `on_validation_start`."""
+        return float(self._val_loss) / self._val_count
 
     # In a script
 
@@ -446,6 +438,24 @@ class Forecaster(pl.LightningModule):
         forecaster.model.load_state_dict(kept["weights"])
         forecaster.scaler = Scaler(*kept["scale"].numpy())
         return forecaster.eval()
+
+
+def check_finite(losses: Mapping[str, float], step: int) -> None:
+    """Raises Diverged."""
+    if not np.isfinite(list(losses.values())).all():
+        shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
+        raise Diverged(f"loss left the finite numbers before step {step} ({shown}); try a smaller learning_rate")
+
+
+def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+    match recipe.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, **common)
+        case "adam":
+            return torch.optim.Adam(groups, **common)
+        case "sgd":
+            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **common)
 
 
 def _clip(gradients: list[Tensor], largest: float) -> None:
