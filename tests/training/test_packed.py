@@ -13,7 +13,7 @@ from tsbench.data.synthetic import synthetic_panel
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
 from tsbench.training.forecaster import Forecaster
-from tsbench.training.packed import CannotPack, fit_together
+from tsbench.training.packed import PackingError, fit_together
 from tsbench.training.progress import Progress
 
 SEEDS = [0, 1, 2]
@@ -195,7 +195,7 @@ def test_the_shares_of_the_seeds_add_up_to_the_time_of_the_pack(panel: Panel):
 def test_what_cannot_be_packed_says_why(
     model: str, arguments: dict[str, Any], recipe: dict[str, Any], reason: str, panel: Panel
 ):
-    with pytest.raises(CannotPack, match=reason):
+    with pytest.raises(PackingError, match=reason):
         together(panel, model, {"max_steps": 2, **recipe}, **arguments)
 
 

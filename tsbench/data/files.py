@@ -20,7 +20,8 @@ from tsbench.resources import resource_dir
 DATA_VARIABLE = "TSBENCH_DATA"
 """Environment variable with folders to search, written like PATH."""
 CACHE_VARIABLE = "TSBENCH_CACHE"
-"""Environment variable with the folder for downloads; without it, the user's cache folder."""
+"""Environment variable with the folder for downloads and for what was measured on this machine; without it, the user's
+cache folder."""
 
 
 _PACKED = {".gz", ".bz2", ".xz", ".zip"}
@@ -84,7 +85,7 @@ def _unzipped(data: bytes, path: Path) -> bytes:
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept."""
+    """Where downloads are kept, and what was measured on this machine."""
     import pooch
 
     return Path(os.environ.get(CACHE_VARIABLE) or pooch.os_cache("tsbench"))

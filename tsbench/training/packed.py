@@ -29,7 +29,7 @@ from tsbench.training.recipe import Recipe
 from tsbench.training.stacked import Stacked
 
 
-class CannotPack(TsbenchError):
+class PackingError(TsbenchError):
     """These seeds can only be trained one after the other."""
 
 
@@ -45,7 +45,7 @@ def fit_together(
 
     Returns of each what its own training would have raised. The seconds in a log are that seed's share.
 
-    Raises CannotPack with the reason; nothing is trained then.
+    Raises PackingError with the reason; nothing is trained then.
     """
     members = [Member(forecaster, seed) for forecaster, seed in zip(forecasters, seeds, strict=True)]
     device, recipe = windows.starts_N.device, forecasters[0].recipe
@@ -53,12 +53,12 @@ def fit_together(
         member.forecaster.training_log = Training()
         member.forecaster.build(member.seed).to(device)
     if reason := _why_alone(forecasters[0]):
-        raise CannotPack(reason)
+        raise PackingError(reason)
     try:
         pack = Pack(members, PackStream(windows, recipe, seeds), device)
         run_trainer(pack, recipe, pack.stream, validation, [PackWatch(pack, tell)], device)
     except Exception as error:  # no rule in vmap, not enough memory for all: one after the other they may still train
-        raise CannotPack(f"{type(error).__name__}: {str(error).strip().partition('. ')[0]}") from error
+        raise PackingError(f"{type(error).__name__}: {str(error).strip().partition('. ')[0]}") from error
     for member in members:
         if member.error is None:
             member.forecaster.load_state_dict(member.best)
@@ -148,7 +148,7 @@ class _Loss(nn.Module):
         super().__init__()
         self.forecaster = forecaster
 
-    def forward(self, *batch: Tensor) -> Tensor:
+    def forward(self, *batch: Any) -> Tensor:
         return self.forecaster.loss(*batch)
 
 

@@ -153,7 +153,7 @@ def _attend(
 
 def _recur(
     layer: nn.RNNBase, noise: Noise, values: Tensor, start: Tensor | tuple[Tensor, Tensor] | None = None
-) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
     """`nn.RNN`, `nn.LSTM` and `nn.GRU`, step by step: vmap has no rule for their fused kernels."""
     values_NBD = values.transpose(0, 1) if layer.batch_first else values
     directions = 2 if layer.bidirectional else 1
@@ -179,7 +179,7 @@ def _recur(
     return output, last_states if layer.mode == "LSTM" else last_states[0]
 
 
-def _in_levels(weights: list[list[Tensor]], directions: int) -> list[list[list[Tensor]]]:
+def _in_levels(weights: Sequence[list[Any]], directions: int) -> list[Sequence[list[Tensor]]]:
     return [weights[first : first + directions] for first in range(0, len(weights), directions)]
 
 
