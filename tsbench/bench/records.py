@@ -172,6 +172,8 @@ class Cost(_Value):
     """Worker processes that shared the machine while throughput and latency were read; 1: the model was alone."""
     packed: int = 1
     """Seeds that trained in one step while training throughput and memory were read; throughput is that of all."""
+    step_graph: str = ""
+    """On a GPU: "captured" where a training step was one CUDA graph, else why it was not; empty on a CPU."""
     peak_memory_mib: float
     peak_memory_kind: str
     steps: int

@@ -332,6 +332,7 @@ def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemor
         flops_per_window=flops_per_window(forecaster, channels),
         **_speed(forecaster, inference),
         packed=fitted.packed,
+        step_graph=log.graph,
         peak_memory_mib=memory.mib,
         peak_memory_kind=memory.kind,
         steps=log.steps,

@@ -103,6 +103,8 @@ class Training:
     """Steps and seconds of each chunk, device synchronised."""
     train_seconds: float = 0.0
     validate_seconds: float = 0.0
+    graph: str = ""
+    """On a GPU: whether a step was captured as a CUDA graph, or why not."""
     gradient_seconds: float = 0.0
     """What `gradients` took at looks; in no other clock."""
 

@@ -30,6 +30,7 @@ from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
+from tsbench.training.graphs import StepGraph, step_graph
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Group, Recipe
@@ -180,7 +181,7 @@ class Forecaster(pl.LightningModule):
         return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.recipe, self.parameter_groups())
+        optimizer = make_optimizer(self.recipe, self.parameter_groups(), self.device)
         if self.recipe.schedule == "constant":
             return optimizer
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=self._num_steps())]
@@ -209,20 +210,30 @@ class Forecaster(pl.LightningModule):
         self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
         self._gradient_scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self._graph: StepGraph | None = None
 
     def training_step(self, batch: Chunk | tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """One optimizer step for a pair of tensors, or one for each batch of a chunk; the device is not waited for."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         if not isinstance(batch, Chunk):
-            return {"loss": self._step(*batch, optimizer, self.manual_backward)}
+            loss = self._step(*batch, optimizer, self.manual_backward)
+            self._count_step()
+            return {"loss": loss}
         # In a chunk, Lightning's hooks around each backward and step have nobody to serve and would cost more than the
         # step of a small model; but half precision's scaler and the recording of gradients work through them.
         if self._gradient_scaler is None and not self.recipe.gradient_norms:
             take = partial(self._step, optimizer=optimizer.optimizer, backward=Tensor.backward)
+            why_not = ""
         else:
             take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
-        for context_BLC, target_BHC in batch.batches():
-            loss = take(context_BLC, target_BHC)
+            why_not = "the gradient scaler and the norms of gradients work step by step"
+        if self._graph is None:
+            windows = batch.windows
+            self._graph = step_graph(lambda picks_B: take(*windows.batch(picks_B)), self.device, why_not)
+        for picks_B in batch.picks_KB:
+            loss = self._graph(picks_B)
+            self._count_step()
+        self.training_log.graph = self._graph.state
         return {"loss": loss}
 
     def _step(
@@ -232,6 +243,7 @@ class Forecaster(pl.LightningModule):
         optimizer: LightningOptimizer | torch.optim.Optimizer,
         backward: Callable[[Tensor], Any],
     ) -> Tensor:
+        """All of a step that is done on the device, which is not waited for."""
         loss = self.loss(context_BLC, target_BHC)
         for parameter in self._trained:
             parameter.grad = None
@@ -241,18 +253,24 @@ class Forecaster(pl.LightningModule):
                 self._gradient_scaler.unscale_(cast(LightningOptimizer, optimizer).optimizer)
             _clip([p.grad for p in self._trained if p.grad is not None], self.recipe.gradient_clip)
         optimizer.step()
-        if self._scheduler is not None:
-            self._scheduler.step()
         loss = loss.detach()
         self._train_loss.add_(loss)  # not +=, which a module takes for a new attribute
-        self._steps_taken += 1
         return loss
+
+    def _count_step(self) -> None:
+        """What is left of a step for the host."""
+        if self._scheduler is not None:
+            self._scheduler.step()
+        self._steps_taken += 1
 
     def loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
         """Of the forecast on scaled values, as the recipe wants it."""
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
         forecast_BHC = self(context_BLC.to(dtype))
         return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(dtype), reduction=reduction)
+
+    def on_train_end(self) -> None:
+        self._graph = None  # its memory on the GPU
 
     def on_validation_start(self) -> None:
         self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
@@ -447,13 +465,17 @@ def check_finite(losses: Mapping[str, float], step: int) -> None:
         raise Diverged(f"loss left the finite numbers before step {step} ({shown}); try a smaller learning_rate")
 
 
-def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    """On a GPU with all that changes from step to step in tensors, so that a step can be captured."""
     common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+    capturable = device.type == "cuda"
+    if capturable:
+        groups = [{**group, "lr": torch.tensor(group["lr"], device=device)} for group in groups]
     match recipe.optimizer:
         case "adamw":
-            return torch.optim.AdamW(groups, **common)
+            return torch.optim.AdamW(groups, capturable=capturable, **common)
         case "adam":
-            return torch.optim.Adam(groups, **common)
+            return torch.optim.Adam(groups, capturable=capturable, **common)
         case "sgd":
             return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **common)
 

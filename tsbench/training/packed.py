@@ -8,8 +8,9 @@ Letters: S seeds that still train, P weights of one seed side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -24,6 +25,7 @@ from tsbench.errors import Diverged, TsbenchError
 from tsbench.models.linear import ClosedForm
 from tsbench.training.fit import Chunk, ChunkStream, Stopwatch, Training, WholePart, run_trainer
 from tsbench.training.forecaster import Forecaster, check_finite, make_optimizer
+from tsbench.training.graphs import StepGraph, step_graph
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
 from tsbench.training.stacked import Stacked
@@ -118,11 +120,10 @@ class Member:
 
 
 class PackChunk(Chunk):
-    """Some optimizer steps of all seeds: picks are `[K, S, B]`, and so a batch is of tensors `[S, B, ...]`."""
+    """Some optimizer steps of all seeds: picks are `[K, S, B]`, a batch is of tensors `[S, B, ...]`."""
 
-    def batches(self) -> Iterator[tuple[Tensor, ...]]:  # type: ignore[override]
-        for picks_SB in self.picks_KB:
-            yield tuple(part.unflatten(0, picks_SB.shape) for part in self.windows.batch(picks_SB.flatten()))
+    def batch(self, picks_SB: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.unflatten(0, picks_SB.shape) for part in self.windows.batch(picks_SB.flatten()))
 
 
 class PackStream(ChunkStream):
@@ -191,7 +192,7 @@ class Pack(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = [{**group, "params": [weights]} for group, weights in zip(self._groups, self.weights_SP, strict=True)]
-        optimizer = make_optimizer(self.recipe, groups)
+        optimizer = make_optimizer(self.recipe, groups, self.device)
         if self.recipe.schedule == "constant":
             return optimizer
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=self.recipe.max_steps)]
@@ -201,6 +202,7 @@ class Pack(pl.LightningModule):
         self._train_loss_S = torch.zeros(len(self.members), device=self.device, dtype=torch.float64)
         self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
         self._optimizer = cast(LightningOptimizer, self.optimizers()).optimizer
+        self._graph: StepGraph | None = None
 
     def on_train_epoch_start(self) -> None:
         """Those that have stopped leave: here, because weights that are made at a look, in inference mode, have no
@@ -216,29 +218,38 @@ class Pack(pl.LightningModule):
         self._others = {name: value[places] for name, value in self._others.items()}
         self._train_loss_S = self._train_loss_S[places]
         self._stacked.keep(places)
+        self._graph = None  # of as many rows as there were
         self.stream.keep(places)
         self.members = [self.members[place] for place in places]
 
     def training_step(self, chunk: PackChunk, batch_idx: int) -> dict[str, Tensor]:
-        for batch in chunk.batches():
-            losses_S = self._step(batch)
+        if self._graph is None:
+            self._graph = step_graph(partial(self._step, chunk), self.device, generators=self._stacked.generators)
+        for picks_SB in chunk.picks_KB:
+            losses_S = self._graph(picks_SB)
+            if self._scheduler is not None:
+                self._scheduler.step()
+            self._steps += 1
+        for member in self.members:
+            member.forecaster.training_log.graph = self._graph.state
         return {"loss": losses_S.mean()}
 
-    def _step(self, batch: tuple[Tensor, ...]) -> Tensor:
+    def _step(self, chunk: PackChunk, picks_SB: Tensor) -> Tensor:
+        """All of a step that is done on the device, which is not waited for."""
         weights_and_buffers = {f"forecaster.{name}": tensor for name, tensor in self._tensors().items()}
-        losses_S = self._stacked(weights_and_buffers, batch)
+        losses_S = self._stacked(weights_and_buffers, chunk.batch(picks_SB))
         for weights_SP in self.weights_SP:
             weights_SP.grad = None
         losses_S.sum().backward()
         if self.recipe.gradient_clip is not None:
             _clip([cast(Tensor, weights_SP.grad) for weights_SP in self.weights_SP], self.recipe.gradient_clip)
         self._optimizer.step()
-        if self._scheduler is not None:
-            self._scheduler.step()
         losses_S = losses_S.detach()
         self._train_loss_S.add_(losses_S)
-        self._steps += 1
         return losses_S
+
+    def on_train_end(self) -> None:
+        self._graph = None  # its memory on the GPU
 
     def validation_step(self, part: WholePart, batch_idx: int) -> None:
         tensors = self._tensors()
