@@ -63,7 +63,7 @@ Only = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda.")]
-Precision = Annotated[str, typer.Option(help="32, bf16, 16 (GPU) or 64.")]
+Precision = Annotated[str, typer.Option(help="32, tf32 (GPU), bf16, 16 (GPU) or 64.")]
 DataDirs = Annotated[
     list[Path], typer.Option("--data-dir", help="A folder to look for data files in; may be repeated.", metavar="DIR")
 ]

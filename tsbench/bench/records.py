@@ -174,6 +174,13 @@ class Cost(_Value):
     """Seeds that trained in one step while training throughput and memory were read; throughput is that of all."""
     step_graph: str = ""
     """On a GPU: "captured" where a training step was one CUDA graph, else why it was not; empty on a CPU."""
+    train_joules: float | None = None
+    predict_joules: float | None = None
+    """Energy of the whole GPU per 1,000 windows; training with its looks at the validation part."""
+    gpu_busy_percent: float | None = None
+    """Of the last second of the training, as the driver reads it."""
+    energy_note: str = ""
+    """Why these are blank."""
     peak_memory_mib: float
     peak_memory_kind: str
     steps: int
@@ -446,6 +453,9 @@ _COSTS = (
     "latency_p95_ms",
     "num_workers",
     "packed",
+    "train_joules",
+    "predict_joules",
+    "gpu_busy_percent",
     "peak_memory_mib",
     "steps",
     "best_step",

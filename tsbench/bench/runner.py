@@ -49,6 +49,7 @@ from tsbench.evaluation.accuracy import (
     points_digest,
     sample_forecasts,
 )
+from tsbench.evaluation.energy import GpuMeter
 from tsbench.evaluation.metrics import metrics
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
@@ -170,6 +171,7 @@ class Fitted:
     seconds: float
     memory: PeakMemory
     """Of the training alone."""
+    meter: GpuMeter
     packed: int = 1
     """Seeds that were trained together; the seconds are a share of theirs, the memory is that of all."""
     error: Diverged | None = None
@@ -177,9 +179,10 @@ class Fitted:
 
 def fit(run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None) -> Fitted:
     windows, forecaster, clock = prepared.windows(run), prepared.forecaster(run), Clock()
-    with PeakMemory(prepared.values_TC.device) as memory, clock("fit"):
+    device = prepared.values_TC.device
+    with PeakMemory(device) as memory, GpuMeter(device) as meter, clock("fit"):
         forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
-    return Fitted(forecaster, clock.seconds["fit"], memory)
+    return Fitted(forecaster, clock.seconds["fit"], memory, meter)
 
 
 def fit_pack(
@@ -187,12 +190,12 @@ def fit_pack(
 ) -> list[Fitted]:
     """Train runs together that differ in their seed alone. Raises PackingError where that cannot be."""
     forecasters, clock = [prepared.forecaster(run) for run in runs], Clock()
-    seeds = [run.seed for run in runs]
-    with PeakMemory(prepared.values_TC.device) as memory, clock("fit"):
+    seeds, device = [run.seed for run in runs], prepared.values_TC.device
+    with PeakMemory(device) as memory, GpuMeter(device) as meter, clock("fit"):
         errors = fit_together(forecasters, windows["train"], windows["validation"], seeds=seeds, tell=tell)
     share = clock.seconds["fit"] / len(runs)
     return [
-        Fitted(forecaster, share, memory, len(runs), error)
+        Fitted(forecaster, share, memory, meter, len(runs), error)
         for forecaster, error in zip(forecasters, errors, strict=True)
     ]
 
@@ -333,6 +336,11 @@ def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemor
         **_speed(forecaster, inference),
         packed=fitted.packed,
         step_graph=log.graph,
+        # Of seeds that were trained together: an equal share, as if all had seen as many windows.
+        train_joules=fitted.meter.per_thousand(log.windows_seen * fitted.packed),
+        predict_joules=inference.joules,
+        gpu_busy_percent=fitted.meter.busy_percent,
+        energy_note=fitted.meter.note,
         peak_memory_mib=memory.mib,
         peak_memory_kind=memory.kind,
         steps=log.steps,

@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsbench.data.windows import Windows
+from tsbench.evaluation.energy import GpuMeter
 from tsbench.training.devices import synchronise
 from tsbench.training.forecaster import Forecaster
 
@@ -35,6 +36,8 @@ class Inference:
     windows_per_second: list[float]
     latencies_ms: list[float]
     """Of one window at a time."""
+    joules: float | None = None
+    """Per 1,000 windows in batches, warm-up included; None where there is no GPU that counts."""
 
     @property
     def median_windows_per_second(self) -> float:
@@ -50,9 +53,12 @@ def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: floa
     count = min(PREDICT_BATCH_SIZE, len(windows))
     many, _ = windows.batch(torch.arange(count, device=device))
     many, one = many.contiguous(), many[:1].contiguous()
-    batch_seconds = _samples(lambda: forecaster.infer(many), device, seconds)
+    with GpuMeter(device) as meter:
+        batch_seconds = _samples(lambda: forecaster.infer(many), device, seconds)
+    joules = meter.per_thousand(count * (len(batch_seconds) + _WARM_UP_CALLS))
     single_seconds = _samples(lambda: forecaster.infer(one), device, seconds)
-    return Inference(count, [count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds])
+    speeds, latencies = [count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds]
+    return Inference(count, speeds, latencies, joules)
 
 
 def _samples(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:

@@ -32,7 +32,13 @@ _FIRST_CHUNK_STEPS = 5
 
 VALIDATION_BATCH_SIZE = 256
 
-_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+_PRECISIONS: dict[str, Any] = {
+    "32": "32-true",
+    "tf32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+    "64": "64-true",
+}
 
 
 class Chunk:

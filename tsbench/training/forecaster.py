@@ -27,7 +27,7 @@ from tsbench.data.windows import Windows, WindowShape
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import check_precision, resolve_device
+from tsbench.training.devices import resolve_device, set_precision
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.graphs import StepGraph, step_graph
@@ -331,7 +331,7 @@ class Forecaster(pl.LightningModule):
     ) -> Forecaster:
         """What `fit` does with windows of scaled values that lie on the device already."""
         device = windows.starts_N.device
-        check_precision(self.recipe, device)
+        set_precision(self.recipe, device)
         self.training_log = Training()
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):

@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.models.linear import ClosedForm
+from tsbench.training.devices import set_precision
 from tsbench.training.fit import Chunk, ChunkStream, Stopwatch, Training, WholePart, run_trainer
 from tsbench.training.forecaster import Forecaster, check_finite, make_optimizer
 from tsbench.training.graphs import StepGraph, step_graph
@@ -51,6 +52,7 @@ def fit_together(
     """
     members = [Member(forecaster, seed) for forecaster, seed in zip(forecasters, seeds, strict=True)]
     device, recipe = windows.starts_N.device, forecasters[0].recipe
+    set_precision(recipe, device)
     for member in members:
         member.forecaster.training_log = Training()
         member.forecaster.build(member.seed).to(device)
