@@ -228,7 +228,7 @@ BAD_OPTIONS = {
     "--set .=3": ["--set .: unknown model ''"],
     "--set gru.model=lstn": ["[models.gru]: unknown model 'lstn'; did you mean 'lstm'?"],
     "--set gru.model=3": ["[models.gru]: unknown model ", "3"],
-    "--precision 8": ["precision = '8': input should be '32', 'bf16', '16' or '64'"],
+    "--precision 8": ["precision = '8': input should be '32', 'tf32', 'bf16', '16' or '64'"],
     "--only foo": ["--only foo: write --only KEY=VALUE"],
     "--only foo=1": ["--only foo=...: unknown key", "allowed: "],
     "--only modl=gru": ["--only modl=...: unknown key; did you mean 'model'?"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -112,7 +112,8 @@ def run_plan(
         for planned in measured_beside_others(plan, store):
             observer.measures(planned)
             key = planned.run.key()
-            store.write(measured_alone(store.read(key), prepare(planned.run.dataset)), store.arrays(key))
+            with suppress(Exception):  # the speeds that were read of several seeds together stay
+                store.write(measured_alone(store.read(key), prepare(planned.run.dataset)), store.arrays(key))
 
 
 @dataclass

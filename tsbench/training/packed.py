@@ -52,12 +52,12 @@ def fit_together(
     """
     members = [Member(forecaster, seed) for forecaster, seed in zip(forecasters, seeds, strict=True)]
     device, recipe = windows.starts_N.device, forecasters[0].recipe
-    set_precision(recipe, device)
     for member in members:
         member.forecaster.training_log = Training()
         member.forecaster.build(member.seed).to(device)
     if reason := _why_alone(forecasters[0]):
         raise PackingError(reason)
+    set_precision(recipe, device)
     try:
         pack = Pack(members, PackStream(windows, recipe, seeds), device)
         run_trainer(pack, recipe, pack.stream, validation, [PackWatch(pack, tell)], device)
