@@ -236,6 +236,7 @@ BAD_OPTIONS = {
     "--workers 0": ["--workers 0: write auto or a whole number from 1, such as --workers 2"],
     "--workers many": ["--workers many: write auto or a whole number from 1, such as --workers 2"],
     "--measure loud": ["--measure: unknown word 'loud'; ", "allowed: alone, shared"],
+    "--pack sometimes": ["--pack: unknown word 'sometimes'; ", "allowed: always, auto, never"],
     "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
     "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
 }
