@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 # Byte-compile while installing: where PYTHONDONTWRITEBYTECODE is set, every later start would pay for it.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: run test test-slow bench check format clean
+.PHONY: run test test-slow bench bench-peers check format clean
 
 run: .venv/installed
 	$(BIN)/tsbench run
@@ -23,6 +23,12 @@ test-slow: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/python -W ignore -m benchmarks
 
+# Other toolkits, in an environment of their own.
+bench-peers: .venv/installed
+	$(PYTHON) -m venv .venv-peers
+	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python -c constraints.txt -r benchmarks/requirements-peers.txt -e .
+	.venv-peers/bin/python -W ignore -m benchmarks peers
+
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -33,7 +39,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -43,8 +49,8 @@ clean:
 # uv installs three times faster than pip; where it cannot be had or fails, pip does the same.
 define install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[explain,gpu,parquet]' $(1) \
-		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[explain,gpu,parquet]' $(1)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[explain,gpu,holidays,parquet]' $(1) \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[explain,gpu,holidays,parquet]' $(1)
 endef
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tsbench.data.covariates import Covariates, Roles
 from tsbench.data.panel import Panel
 from tsbench.data.synthetic import synthetic_panel
 
@@ -42,3 +45,27 @@ def shared_data() -> Path:
 def small_panel() -> Panel:
     """Two hourly channels of 400 rows with a daily season: enough for a context of 24 and a horizon of 6."""
     return synthetic_panel(num_rows=400, num_channels=2, seed=3)
+
+
+@pytest.fixture(scope="session")
+def covariate_panel() -> Panel:
+    """Two items of 300 hourly rows and two channels; their level moves with `price`, which is known ahead.
+
+    `wind` is known in the past only and drives nothing; the calendar gives hours; items differ in `size` and `kind`.
+    """
+    roles = Roles(past=("wind",), known=("price",), calendar=("hour",), static=("size", "kind=a", "kind=b"))
+    base = synthetic_panel(num_rows=600, num_channels=2, seed=3)
+    wind, price = np.random.default_rng(0).normal(size=(2, 600)).astype(np.float32)
+    turn = 2 * np.pi * (np.arange(600) % 300) / 24
+    return replace(
+        base,
+        values=base.values + 3 * price[:, None],
+        timestamps=np.concatenate([base.timestamps[:300]] * 2),
+        items=("north", "south"),
+        offsets=np.array([0, 300, 600]),
+        covariates=Covariates(
+            roles,
+            np.stack([wind, price, np.sin(turn), np.cos(turn)], axis=1).astype(np.float32),
+            np.array([[10, 1, 0], [30, 0, 1]], np.float32),
+        ),
+    )

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 import typer.main
 
 from tsbench import cli
+from tsbench.data.catalogue import groups
 from tsbench.models.layer_kinds import KINDS
 from tsbench.models.registry import layer_arguments
 
@@ -182,7 +184,10 @@ BAD_WORDS = {
     "unknown target": (["plan", "eth1"], ["no experiment, dataset or file is called 'eth1'; did you mean 'etth1'"]),
     "empty target": (["plan", ""], ["no experiment, dataset or file is called ''", "allowed: ablation, auckland"]),
     "no horizon": (["run", "sales.csv"], ["sales.csv: how many rows ahead? add --horizon, such as --horizon 24"]),
-    "unknown dataset": (["datasets", "check", "wether"], ["unknown dataset 'wether'; did you mean 'weather'?"]),
+    "unknown dataset": (
+        ["datasets", "check", "wether"],
+        ["unknown dataset 'wether'; did you mean 'weather' or 'monash_weather'?"],
+    ),
     "unknown dataset to show": (["datasets", "show", "eth1"], ["unknown dataset 'eth1'; did you mean 'etth1'"]),
     "unknown dataset to fetch": (["datasets", "fetch", "synthetik"], ["did you mean 'synthetic'?"]),
     "unknown model": (["models", "grru"], ["unknown model 'grru'; did you mean 'gru'? allowed: cnn"]),
@@ -237,6 +242,8 @@ BAD_OPTIONS = {
     "--workers many": ["--workers many: write auto or a whole number from 1, such as --workers 2"],
     "--measure loud": ["--measure: unknown word 'loud'; ", "allowed: alone, shared"],
     "--pack sometimes": ["--pack: unknown word 'sometimes'; ", "allowed: always, auto, never"],
+    "--log-format xml": ["--log-format: unknown format 'xml'; ", "allowed: json, plain"],
+    "--logger tensorbord": ["--logger: unknown logger 'tensorbord'; did you mean 'tensorboard'?"],
     "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
     "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
 }
@@ -287,12 +294,12 @@ seeds = [0]
 
 BAD_EXPERIMENTS = {
     "no TOML": ("datasets = [", ["mine.toml: not valid TOML"]),
-    "empty": ("", ["mine.toml: key 'datasets' is missing", "mine.toml: key 'horizons' is missing"]),
+    "empty": ("", ["mine.toml: key 'datasets' is missing"]),
     "typo": (EXPERIMENT + "horizon = [6]", ["mine.toml: unknown key 'horizon'; did you mean 'horizons'?"]),
     "no dataset": (EXPERIMENT.replace('"sales.csv"', ""), ["mine.toml: datasets = []", "at least 1 item"]),
     "unknown dataset": (
         EXPERIMENT.replace("sales.csv", "wether"),
-        ["unknown dataset 'wether'; did you mean 'weather'?"],
+        ["unknown dataset 'wether'; did you mean 'weather' or 'monash_weather'?"],
     ),
     "missing file": (EXPERIMENT.replace("sales.csv", "sale.csv"), ["sale.csv: no such file"]),
     "number for a name": (EXPERIMENT.replace('"sales.csv"', "3"), ["mine.toml: datasets.0 = 3: input should be a"]),
@@ -351,8 +358,9 @@ def test_without_a_network_a_card_says_where_its_file_could_be_put(sales: Path) 
 
     message = refusal("datasets", "check", "shop.toml")
 
-    assert "shop.csv is not here and could not be downloaded from http://127.0.0.1:9/shop.csv" in message
-    assert "no network?" in message
+    assert "shop.csv is not here, and 127.0.0.1:9 cannot be reached (no network?)" in message
+    assert "download http://127.0.0.1:9/shop.csv where there is one" in message
+    assert len(message.splitlines()) == 1
     assert "put shop.csv into a folder and name that with --data-dir or TSBENCH_DATA" in message
 
 
@@ -453,8 +461,76 @@ def test_a_channel_that_repeats_itself_is_noted_when_a_file_is_checked(sales: Pa
 def test_datasets_are_listed_with_whether_their_file_is_here(sales: Path) -> None:
     rows = [row.split() for row in call("datasets", "list").out.splitlines()]
 
-    assert ["auckland_pedestrians", "h", "24", "yes"] in [row[:4] for row in rows]
-    assert ["etth1", "h", "24", "no"] in [row[:4] for row in rows]
+    assert ["auckland_pedestrians", "h", "1", "17,544", "886.1", "kB", "yes"] in [row[:7] for row in rows]
+    assert ["etth1", "h", "1", "17,420", "2.6", "MB", "no"] in [row[:7] for row in rows]
+    assert ["ltsf:", "9", "datasets"] in rows
+
+
+def test_a_group_of_datasets_is_listed_and_shown() -> None:
+    listed = [line.split()[0] for line in call("datasets", "list", "m4", "etth1").out.splitlines()]
+    shown = call("datasets", "show", "m4").out
+
+    names = ["m4_daily", "m4_hourly", "m4_monthly", "m4_quarterly", "m4_weekly", "m4_yearly"]
+    assert listed == ["name", *names, "etth1"]
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("name:")] == names
+
+
+def test_a_group_is_planned_dataset_by_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(groups(), "two", ("exchange", "ili"))
+    words = ["--horizon", "6", "--models", "naive", "--data-dir", str(shared_data)]
+
+    out = call("plan", "two", *words).out
+    (tmp_path / "mine.toml").write_text('datasets = ["two", "ili"]\nhorizons = [6]\n[models.naive]')
+
+    assert "exchange" in out
+    assert "ili" in out
+    assert "18 runs planned, 18 to do" in out
+    assert "18 runs planned, 18 to do" in call("plan", "mine.toml", *words).out
+
+
+def test_of_one_name_the_experiment_comes_before_the_group_and_says_so(sales: Path, shared_data: Path) -> None:
+    out = call("plan", "ltsf", "--data-dir", str(shared_data), "--models", "naive").out
+
+    assert out.splitlines()[0] == "ltsf: the experiment; the group of datasets is group:ltsf"
+    assert "group:ltsf: how many rows ahead? add --horizon" in refusal("plan", "group:ltsf")
+
+
+def test_a_group_that_is_checked_is_checked_dataset_by_dataset(
+    monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    monkeypatch.setitem(groups(), "two", ("exchange", "ili"))
+
+    out = call("datasets", "check", "two", "--data-dir", str(shared_data)).out
+
+    assert "exchange: 7,588 rows x 8 channels" in out
+    assert "\n\nili: 966 rows x 7 channels" in out
+
+
+def test_what_one_dataset_lacks_does_not_keep_the_others_from_being_fetched(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ili").mkdir()
+    (tmp_path / "ili" / "national_illness.csv").write_bytes((shared_data / "ltsf/national_illness.csv").read_bytes())
+
+    outcome = call("datasets", "fetch", "monash_m3_monthly", "ili", "--data-dir", str(tmp_path / "ili"))
+
+    assert outcome.code == 2
+    assert outcome.out.startswith("ili: ")
+    assert outcome.err.startswith("error: monash_m3_monthly: m3_monthly_dataset.tsf was not found and the card has no")
+
+
+def test_without_a_network_a_group_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # where nobody listens
+
+    message = refusal("datasets", "fetch", "monash")
+
+    assert message.startswith(
+        "monash_australian_demand: australian_electricity_demand_dataset.tsf is not here, and zenodo"
+    )
+    assert len(message.splitlines()) == 1
 
 
 def test_a_card_is_shown_without_its_empty_fields() -> None:
@@ -463,6 +539,11 @@ def test_a_card_is_shown_without_its_empty_fields() -> None:
     assert "name:                 etth1" in out
     assert "CC BY-ND 4.0" in out
     assert "synthetic" not in out
+
+
+def test_a_card_without_a_checksum_says_so() -> None:
+    assert "not verified:         no checksum of the file is known" in call("datasets", "show", "monash_dominick").out
+    assert "not verified" not in call("datasets", "show", "m4_monthly").out  # git knows its files
 
 
 def test_fetching_what_is_here_only_verifies_it() -> None:
@@ -514,6 +595,25 @@ def test_a_run_ends_with_a_leaderboard_and_the_path_of_the_report(finished: tupl
     assert (folder / "out" / "report.html").is_file()
 
 
+def test_as_json_every_line_of_a_run_is_an_event(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+    words = ["run", str(folder / "sales.csv"), *SMALL, "--set", "max_steps=2", "--output", str(folder / "logged")]
+
+    outcome = call(*words, "--log-format", "json")
+
+    events = [json.loads(line) for line in outcome.out.splitlines()]
+    assert (outcome.code, outcome.err) == (0, "")
+    names = [event["event"] for event in events if event["event"] != "note"]
+    assert names == ["plan", *["start", "end"] * 3, *["leaderboard"] * 3, "report"]
+    assert [event["rank"] for event in events if event["event"] == "leaderboard"] == [1, 2, 3]
+    assert [event["seconds_left"] is None for event in events if event["event"] in ("plan", "end")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_the_same_command_finds_nothing_left_to_do(finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
     records = {path: path.read_bytes() for path in (folder / "out" / "records").rglob("*.json")}
@@ -545,6 +645,120 @@ def test_the_report_is_written_anew_from_the_records(finished: tuple[Path, Outco
 
     assert (outcome.code, outcome.out) == (0, f"report: {folder / 'out' / 'report.html'}\n")
     assert (folder / "out" / "report.html").is_file()
+
+
+def test_a_recommendation_is_words_or_json(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+
+    words, told = (call("recommend", str(folder / "out"), "--within", "2 %", *rest) for rest in ([], ["--json"]))
+
+    assert (words.code, words.err, told.code) == (0, "", 0)
+    (found,) = json.loads(told.out)
+    assert words.out.splitlines() == [
+        "sales, 24 → 2 steps",
+        f"  {found['headline']}",
+        *(f"  {sentence}" for sentence in found["sentences"]),
+    ]
+    assert found["best"]["label"] in found["headline"]
+
+
+@pytest.mark.parametrize("within", ["two", "2", "-1%", "nan%"])
+def test_a_part_is_written_with_percent_or_below_one(finished: tuple[Path, Outcome], within: str) -> None:
+    folder, _ = finished
+
+    message = refusal("recommend", str(folder / "out"), "--within", within)
+
+    assert message == f"--within {within}: write a part, such as --within 2% or --within 0.02"
+
+
+def test_a_folder_has_not_changed_since_itself(finished: tuple[Path, Outcome]) -> None:
+    out = str(finished[0] / "out")
+
+    words, told = call("compare", out, out, "--fail-on", "any"), call("compare", out, out, "--json")
+
+    assert (words.code, words.err) == (0, "")
+    assert (
+        words.out.endswith("Of 3 models: 2 not told apart, 1 unknown for want of seeds.\n") or "3 not told" in words.out
+    )
+    assert [pair["relative"] for pair in json.loads(told.out)["pairs"]] == [0, 0, 0]
+
+
+def test_a_check_fails_on_what_got_worse(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out = finished[0] / "out"
+    shutil.copytree(out, tmp_path / "worse")
+    for path in (tmp_path / "worse" / "records").rglob("*.json"):
+        text = path.read_text()
+        if '"model": "naive"' in text:
+            record = json.loads(text)
+            path.write_text(
+                json.dumps(record | {"status": "failed", "reason": "it broke", "metrics": None, "cost": None})
+            )
+
+    codes = [call("compare", str(out), str(tmp_path / "worse"), *rest).code for rest in ([], ["--fail-on", "worse"])]
+
+    assert codes == [0, 1]
+    assert "unknown word 'wrse'; did you mean 'worse'?" in refusal("compare", str(out), str(out), "--fail-on", "wrse")
+
+
+def test_a_check_that_can_see_nothing_does_not_pass(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out = finished[0] / "out"
+    shutil.copytree(out, tmp_path / "there")
+    for path in (tmp_path / "there" / "records").rglob("*.json"):
+        path.write_text(path.read_text().replace('"device_name": "', '"device_name": "Another '))
+
+    outcome = call("compare", str(out), str(tmp_path / "there"), "--fail-on", "slower")
+
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: --fail-on slower: nothing was compared that could tell")
+
+
+def test_one_report_of_several_folders_needs_a_place_of_its_own(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out, both = str(finished[0] / "out"), tmp_path / "both"
+    shutil.copytree(out, tmp_path / "copy")
+
+    outcome = call("report", out, str(tmp_path / "copy"), "--output", str(both))
+
+    assert outcome.out.splitlines()[0] == "put together from out, copy"
+    assert (
+        outcome.out.splitlines()[1]
+        == "3 runs are in more than one folder with the same result; costs are the first one's"
+    )
+    assert outcome.out.splitlines()[-1] == f"report: {both / 'report.html'}"
+    assert (both / "leaderboard.csv").read_bytes() == (Path(out) / "leaderboard.csv").read_bytes()
+    assert "add --output DIR" in refusal("report", out, str(tmp_path / "copy"))
+    assert "holds an experiment of its own" in refusal("report", out, "--output", str(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", ["fev", "gift-eval"])
+def test_results_are_exported_with_notes_about_what_is_empty(
+    finished: tuple[Path, Outcome], tmp_path: Path, name: str
+) -> None:
+    out = str(finished[0] / "out")
+
+    outcome = call("export", out, "--format", name, "--output", str(tmp_path / "rows.csv"))
+
+    *notes, last = outcome.out.splitlines()
+    assert (outcome.code, outcome.err, last) == (0, "", f"{name}: {tmp_path / 'rows.csv'}")
+    assert all(note.startswith("note: ") for note in notes)
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4
+    assert "unknown format 'fv'; did you mean 'fev'?" in refusal("export", out, "--format", "fv")
+
+
+def test_a_model_from_elsewhere_is_imported_and_reported(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    shutil.copytree(finished[0] / "out", tmp_path / "out")
+    record = json.loads(next((tmp_path / "out" / "records").rglob("*.json")).read_text())
+    digest = record["metrics"]["points_digest"]
+    (tmp_path / "theirs.csv").write_text(f"dataset,horizon,mse_scaled,points_digest\nsales,2,0.5,{digest}\n")
+    words = ["import", str(tmp_path / "theirs.csv"), "--into", str(tmp_path / "out"), "--as"]
+
+    outcome = call(*words, "theirs")
+
+    assert outcome.out.splitlines() == [
+        "theirs on sales 24→2, seed 0: imported, test MSE 0.5000 (scaled)",
+        f"report: {tmp_path / 'out' / 'report.html'}",
+    ]
+    assert ",imported," in (tmp_path / "out" / "leaderboard.csv").read_text()
+    assert "--as 'naive': is taken or empty" in refusal(*words, "naive")
 
 
 def explained(folder: Path, *words: str) -> Outcome:
@@ -599,6 +813,10 @@ def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
         "explain",
         "plan",
         "report",
+        "recommend",
+        "compare",
+        "export",
+        "import",
         "inspect",
         "models",
         "datasets list",

@@ -24,11 +24,13 @@ from tsbench.bench.packing import PACKS
 from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
 from tsbench.bench.workers import MEASURES, number_of_workers, run_in_workers
 from tsbench.data.cards import list_cards
+from tsbench.data.catalogue import GROUP, groups, is_group
 from tsbench.data.datasets import is_card, load_dataset, looks_like_file
 from tsbench.data.files import plain_name
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, nearest, unknown
 from tsbench.models.registry import model_specs
+from tsbench.training.loggers import check_loggers
 from tsbench.training.recipe import Recipe
 
 
@@ -39,6 +41,8 @@ class Matrix:
     plan: Plan
     panels: Mapping[str, Panel]
     folder: Path
+    notes: tuple[str, ...] = ()
+    """What must be said of the target itself, before a run starts."""
 
     def missing(self, only: Mapping[str, Any] | None = None, *, force: bool = False) -> list[PlannedRun]:
         """The planned runs without a record, narrowed by `only`; with `force`, those with one as well."""
@@ -66,7 +70,8 @@ def plan_experiment(
 ) -> Matrix:
     """What `tsbench run` would do. Raises ConfigError and DataError; writes nothing.
 
-    target: an experiment's name or TOML file, a dataset's name or file (then `horizons` are needed), or an Experiment.
+    target: an experiment's name or TOML file, a dataset's or a group's name or a file (then `horizons` are needed), or
+    an Experiment. A name of an experiment and of a group means the experiment; `group:NAME` means the group.
     settings: as `--set`, such as `{"max_steps": 500, "gru.hidden_size": [64, 128]}`.
     output: the folder for records and report; `reports/<experiment>` when not given.
     """
@@ -83,18 +88,23 @@ def plan_experiment(
         settings=settings,
     )
     plan, panels = make_plan(name, experiment, lambda dataset: load_dataset(dataset, data_dirs=data_dirs), command)
-    return Matrix(plan, panels, Path(output) if output else Path("reports") / name)
+    notes = [f"{target}: the experiment; the group of datasets is {GROUP}{target}"] if _is_both(target) else []
+    return Matrix(plan, panels, Path(output) if output else Path("reports") / name, tuple(notes))
+
+
+def _is_both(target: str | Path | Experiment) -> bool:
+    return target in list_experiments() and target in groups()
 
 
 def _experiment_of(target: str, horizons: Sequence[int]) -> tuple[str, Experiment]:
     if target in list_experiments() or (target.endswith(".toml") and not is_card(Path(target))):
         return load_experiment(target)
-    if target not in list_cards() and not looks_like_file(target):
-        names = [*list_experiments(), *list_cards()]
+    if target not in list_cards() and not looks_like_file(target) and not is_group(target):
+        names = [*list_experiments(), *list_cards(), *groups()]
         raise ConfigError(f"no experiment, dataset or file is called {target!r}; {nearest(target, names)}")
     if not horizons:
         raise ConfigError(f"{target}: how many rows ahead? add --horizon, such as --horizon 24")
-    name = plain_name(Path(target))
+    name = plain_name(Path(target)).replace(":", "_")
     content = {"title": f"Sequence models on {name}", "datasets": [target], "horizons": list(horizons)}
     return name, parse_experiment(content, target)
 
@@ -110,6 +120,7 @@ def carry_out(
     observer: Observer | None = None,
     estimate: Estimate | None = None,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
 ) -> Path:
     """Execute these runs of a matrix and write its report. Returns the report's path.
 
@@ -119,6 +130,7 @@ def carry_out(
     or `always`, wherever it is possible.
     estimate: what is known of the time of each run, for the order in which workers take them.
     keep_forecasters: keep what is trained in `forecasters/<key>.pt`, for `Forecaster.load`.
+    loggers: trackers that follow every run, in `logs`: csv, tensorboard, mlflow, wandb.
 
     Raises MachineError when the device is not here or the folder cannot be written.
     """
@@ -128,10 +140,11 @@ def carry_out(
         raise unknown("word", measure, MEASURES, where="--measure")
     if pack not in PACKS:
         raise unknown("word", pack, PACKS, where="--pack")
+    names = check_loggers(loggers)
     num_workers = number_of_workers(workers, matrix.plan, device)
     observer = observer or Observer()
     if num_workers == 1:
-        _carry_out_here(matrix, runs, device, observer, keep_forecasters, pack, measure == "alone")
+        _carry_out_here(matrix, runs, device, observer, keep_forecasters, pack, measure == "alone", names)
     else:
         matrix.plan.save(matrix.folder)
         run_in_workers(
@@ -146,6 +159,7 @@ def carry_out(
             measure_alone=measure == "alone",
             keep_forecasters=keep_forecasters,
             pack=pack,
+            loggers=names,
         )
     return build(matrix.folder)
 
@@ -158,6 +172,7 @@ def _carry_out_here(
     keep_forecasters: bool,
     pack: str,
     measure_alone: bool,
+    loggers: Sequence[str],
 ) -> None:
     from tsbench.bench.runner import run_plan
     from tsbench.training.devices import resolve_device
@@ -174,6 +189,7 @@ def _carry_out_here(
         keep_forecasters=keep_forecasters,
         pack=pack,
         measure_alone=measure_alone,
+        loggers=loggers,
     )
 
 
@@ -186,11 +202,12 @@ def run_experiment(
     pack: str = "auto",
     force: bool = False,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
     **options: Any,
 ) -> pd.DataFrame:
     """What `tsbench run` does, from Python: one row per run, see `load_records`.
 
-    workers, measure, pack: as for `carry_out`. options: as for `plan_experiment`.
+    workers, measure, pack, loggers: as for `carry_out`. options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
     carry_out(
@@ -201,6 +218,7 @@ def run_experiment(
         measure=measure,
         pack=pack,
         keep_forecasters=keep_forecasters,
+        loggers=loggers,
     )
     return load_records(matrix.folder)
 

@@ -4,6 +4,7 @@
     |- ConfigError            an experiment, card, recipe, model argument or option says something impossible
     |- DataError              a file or a panel is not what was promised
     |- MachineError           this machine lacks something: a device, a network, a writable folder
+    |  `- OfflineError        no address can be reached
     `- Diverged               training left the finite numbers; the runner records it as a result
 
 A message says where, what was found, what is allowed and what to type next. The command line prints it without a
@@ -34,6 +35,10 @@ class DataError(TsbenchError):
 
 class MachineError(TsbenchError):
     """This machine lacks something: a device, a network, a writable folder."""
+
+
+class OfflineError(MachineError):
+    """No address can be reached."""
 
 
 class Diverged(TsbenchError):  # noqa: N818  (what happened, not a mistake)

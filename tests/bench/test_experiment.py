@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 
 from tsbench.bench.experiment import (
@@ -24,7 +25,7 @@ from tsbench.bench.experiment import (
 )
 from tsbench.bench.records import Plan
 from tsbench.data.panel import Panel
-from tsbench.data.splits import SplitByCounts
+from tsbench.data.splits import SplitByCounts, SplitByLast, SplitByOrigins
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError, DataError
@@ -35,6 +36,8 @@ from tsbench.training.recipe import Recipe
 PlanOf = Callable[..., Plan]
 
 OPPONENTS = ["naive", "seasonal_naive", "linear"]
+DEFAULTS = set(model_specs()) - {"naive2"}
+"""What runs where no models are named."""
 
 
 def labels(plan: Plan) -> list[str]:
@@ -92,7 +95,7 @@ def test_naive_seasonal_naive_and_linear_are_in_every_comparison(plan_of: PlanOf
 
 
 def test_without_models_all_of_them_run(plan_of: PlanOf):
-    assert set(labels(plan_of())) == set(model_specs())
+    assert set(labels(plan_of())) == DEFAULTS
 
 
 def test_a_table_may_have_a_name_of_its_own(plan_of: PlanOf):
@@ -298,7 +301,7 @@ def test_set_reaches_the_recipe_of_all_a_models_keyword_and_its_own_recipe(
 def test_set_reaches_a_model_where_the_experiment_names_none():
     changed = override(Experiment(datasets="synthetic", horizons=12), settings={"gru.hidden_size": 8})
 
-    assert set(changed.models) == set(model_specs())
+    assert set(changed.models) == DEFAULTS
     assert changed.models["gru"] == {"hidden_size": 8}
 
 
@@ -414,7 +417,7 @@ def test_mixed_channels_are_matched_with_their_own_width(plan_of: PlanOf):
         ({"horizon": 12}, "tiny.toml: unknown key 'horizon'; did you mean 'horizons'"),
         ({"horizons": ["many"]}, r"tiny.toml: horizons.0 = 'many': input should be a valid integer"),
         ({"horizons": [0]}, "tiny.toml: horizons.0 = 0: input should be greater than or equal to 1"),
-        ({"horizons": []}, r"tiny.toml: horizons = \[\]: value should have at least 1 item"),
+        ({"horizons": []}, r"the split of .* \(the first 384 .*\) is made for no horizon; give horizons, or --horizon"),
         ({"seeds": [-1]}, "tiny.toml: seeds.0 = -1"),
         ({"seeds": [3, 3]}, "tiny.toml: seeds: 3 is there twice"),
         ({"datasets": ["a.csv", "a.csv"]}, "tiny.toml: datasets: 'a.csv' is there twice"),
@@ -458,8 +461,8 @@ def test_a_mistake_is_told_with_file_key_and_what_is_allowed(plan_of: PlanOf, ch
 
 
 def test_a_missing_key_is_told():
-    with pytest.raises(ConfigError, match=r"mine.toml: key 'horizons' is missing"):
-        parse_experiment({"datasets": ["synthetic"]}, "mine.toml")
+    with pytest.raises(ConfigError, match=r"mine.toml: key 'datasets' is missing"):
+        parse_experiment({"horizons": [12]}, "mine.toml")
 
 
 def test_an_experiment_that_is_nowhere_is_told(tmp_path: Path):
@@ -489,8 +492,10 @@ def test_two_datasets_of_one_name_are_refused(tiny_panel: Panel, tmp_path: Path)
 
 TWELVE = {"naive", "seasonal_naive", "profile", "linear", "dlinear", "mlp", "rnn", "lstm", "gru", "cnn", "tcn"}
 TWELVE |= {"transformer"}
-ASKED_FOR = {"default": TWELVE, "ltsf": TWELVE | {"nlinear", "ridge"}}
+ASKED_FOR = {"default": TWELVE, "ltsf": TWELVE | {"nlinear", "ridge", "seasonal_ridge"}}
 ASKED_FOR["long"] = ASKED_FOR["ltsf"] | {"transformer_encdec"}
+ASKED_FOR["m4_hourly"] = ASKED_FOR["ltsf"] | {"naive2"}
+ASKED_FOR["fev"] = {"naive", "seasonal_naive", "linear"}
 ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 
 
@@ -498,12 +503,13 @@ ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 def test_the_projects_own_experiments_can_be_planned(name: str, tiny_panel: Panel):
     loaded, experiment = load_experiment(name)
 
-    panel = synthetic_panel(num_rows=10_000)  # the longest horizon is of 720 rows
+    # The longest horizon is of 720 rows, and one that is not named is the split's.
+    panel = synthetic_panel(num_rows=10_000, split=SplitByLast(test=720))
     plan, _ = make_plan(loaded, experiment, lambda dataset: replace(panel, name=dataset))
 
     assert plan.title
     models = {planned.run.model for planned in plan.runs}
-    assert models == ASKED_FOR.get(name, set(model_specs()))
+    assert models == ASKED_FOR.get(name, DEFAULTS)
 
 
 def modules_after(code: str, wanted: Sequence[str]) -> list[str]:
@@ -556,3 +562,53 @@ def test_set_reaches_an_opponent_that_nobody_named():
     changed = override(experiment, settings={"linear.recipe.max_steps": 7})
 
     assert changed.models["linear"] == {"recipe": {"max_steps": 7}}
+
+
+# Panels of several items
+
+
+def shops(lengths: Sequence[int] = (300, 400), low: float = 10.0) -> Panel:
+    """Hourly items of positive values, the last 24 rows for testing."""
+    whole = synthetic_panel(num_rows=sum(lengths), num_channels=1, seed=5)
+    return replace(
+        whole,
+        name="shops",
+        values=whole.values + low,
+        items=tuple(f"shop {number}" for number in range(len(lengths))),
+        offsets=np.cumsum([0, *lengths]),
+        split=SplitByLast(test=24),
+    )
+
+
+def test_panels_of_several_items_have_defaults_of_their_own_and_what_is_said_stays(plan_of: PlanOf):
+    plan = plan_of(shops(), recipe={"max_steps": 7, "loss": "huber"}, horizons=[], context_lengths=[])
+
+    run = plan.runs[0].run
+    assert (run.recipe.max_steps, run.recipe.loss) == (7, "huber")
+    assert (run.recipe.loss_scale, run.recipe.log, run.recipe.batch_size) == ("spread", True, 128)
+    assert (run.horizon, run.context_length) == (24, 120)  # half of the shortest, 252 rows, in whole days
+    (note,) = [note for note in plan.notes if "2 items" in note]
+    assert "loss_scale spread" in note
+    assert "max_steps" not in note
+
+
+def test_logarithms_are_taken_by_default_only_where_all_training_values_are_above_zero(plan_of: PlanOf):
+    assert not plan_of(shops(low=0.0)).runs[0].run.recipe.log
+    with pytest.raises(
+        ConfigError, match="log = true needs a panel of several items with values above zero, and of shops"
+    ):
+        plan_of(shops(low=0.0), recipe={"log": True})
+    with pytest.raises(ConfigError, match="and of auckland_pedestrians_tiny it has one item; leave log out"):
+        plan_of(recipe={"log": True})
+
+
+def test_each_fold_of_a_cross_validation_is_a_task_of_its_own():
+    panel = replace(shops(), split=SplitByOrigins(horizon=24, windows=3, stride=12, refit=True))
+    experiment = Experiment(datasets="synthetic", context_lengths=24, models={"naive": {}}, seeds=0)
+
+    plan, panels = make_plan("folds", experiment, lambda name: panel)
+
+    assert list(panels) == ["shops_fold1", "shops_fold2", "shops_fold3"]
+    assert {planned.run.dataset for planned in plan.runs} == set(panels)
+    assert len({planned.run.fingerprint for planned in plan.runs}) == 3
+    assert {planned.run.horizon for planned in plan.runs} == {24}

@@ -146,7 +146,7 @@ def test_contexts_come_from_all_over_the_test_part_and_no_target_is_gathered(
     blank = Prepared.on(tiny_panel, CPU)
     blank = replace(blank, values_TC=torch.from_numpy(blank.scaler.apply(values)))
 
-    context_WLC = context_windows(run, blank, count)
+    (context_WLC,) = context_windows(run, blank, count)
 
     assert context_WLC.shape == (count, 48, 3)
     assert context_WLC.isfinite().all()

@@ -238,6 +238,19 @@ def test_what_cannot_be_packed_is_trained_seed_by_seed_and_the_record_says_why(
     assert {record.packing.seeds for record in records.values() if record.packing} - {2} == {1}
 
 
+def test_seeds_whose_training_is_followed_by_loggers_train_one_by_one(
+    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path
+):
+    plan = plan_of(models={"linear": {}}, seeds=[0, 1])
+
+    records = execute(plan, tiny_panel, tmp_path, "always", loggers=["csv"])
+
+    assert records["linear 1"].packing.reason == "loggers follow one training at a time"
+    tracks = list(tmp_path.glob("logs/csv/*/linear-seed*/metrics.csv"))
+    assert len(tracks) == 2
+    assert all("val_loss" in track.read_text() for track in tracks)
+
+
 def test_a_seed_that_diverges_does_not_take_the_others_with_it(
     plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

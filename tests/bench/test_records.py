@@ -102,6 +102,8 @@ def keep(folder: Path, *kept: Record, labels: dict[str, str] | None = None) -> R
             {"loss": "mae"}, {"optimizer": "adam"}, {"learning_rate": 0.1234}, {"schedule": "constant"},
             {"weight_decay": 0.5}, {"batch_size": 7}, {"max_steps": 7}, {"validate_every": 7}, {"patience": 7},
             {"gradient_clip": None}, {"precision": "64"}, {"instance_norm": "none"}, {"channel_mode": "mixing"},
+            {"covariates": "none"},
+            {"loss_scale": "spread"}, {"log": True},
             {"pretrained": "gru.pt"}, {"freeze": ["embed.*"]}, {"groups": {"head.*": {"learning_rate": 0.1}}},
             {"gradient_norms": True},
         )),
@@ -114,9 +116,17 @@ def test_the_key_changes_with_the_question(changes: dict[str, Any]):
 
 def test_no_value_of_a_recipe_is_forgotten_above():
     tested = {"loss", "optimizer", "learning_rate", "schedule", "weight_decay", "batch_size", "max_steps"}
-    tested |= {"validate_every", "patience", "gradient_clip", "precision", "instance_norm", "channel_mode"}
+    tested |= {
+        "validate_every",
+        "patience",
+        "gradient_clip",
+        "precision",
+        "instance_norm",
+        "channel_mode",
+        "covariates",
+    }
     tested |= {"pretrained", "freeze", "groups"}
-    tested |= {"gradient_norms"}
+    tested |= {"gradient_norms", "loss_scale", "log"}
 
     assert set(Recipe.model_fields) == tested
 

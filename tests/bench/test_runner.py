@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from tsbench.api import Matrix
+from tsbench.bench.experiment import Experiment, make_plan
 from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, load_records
-from tsbench.bench.runner import Observer, Prepared, seconds_by_probe
+from tsbench.bench.runner import Observer, Prepared, execute, seconds_by_probe
 from tsbench.data.panel import Panel
+from tsbench.data.splits import SplitByLast
+from tsbench.data.synthetic import synthetic_panel
 from tsbench.data.windows import Windows
 from tsbench.errors import ConfigError
 from tsbench.evaluation.accuracy import evaluate
@@ -29,6 +32,9 @@ PlanOf = Callable[..., Plan]
 CarryOut = Callable[..., dict[str, Record]]
 
 UNTRAINED = ("naive", "seasonal_naive", "profile")
+SOLVED = ("ridge", "seasonal_ridge")
+DEFAULTS = sorted(set(model_specs()) - {"naive2"})
+"""What runs where no models are named."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +82,7 @@ def test_the_losses_beside_a_record_have_its_error_as_their_mean(smoke: dict[str
 
 
 def test_every_model_has_a_record_of_success(smoke: dict[str, Record]):
-    assert set(smoke) == set(model_specs())
+    assert set(smoke) == set(DEFAULTS)
     assert {(record.status, record.reason) for record in smoke.values()} == {("ok", "")}
 
 
@@ -100,7 +106,7 @@ def test_a_record_says_what_a_script_would_find(model: str, smoke: dict[str, Rec
 
 def test_what_training_took_is_counted(smoke: dict[str, Record]):
     for name, record in smoke.items():
-        trained = name not in (*UNTRAINED, "ridge")
+        trained = name not in (*UNTRAINED, *SOLVED)
         assert (record.cost.steps, record.cost.windows_seen) == ((4, 4 * 8) if trained else (0, 0))
         assert [look.step for look in record.curve] == ([2, 4] if trained else [])
         assert (record.cost.train_windows_per_second is not None) == trained
@@ -165,7 +171,7 @@ def test_another_seed_gives_another_record_where_there_is_chance(
     others = carry_out(plan_of(seeds=1), tmp_path)
 
     same = [name for name in smoke if others[name].metrics == smoke[name].metrics]
-    assert sorted(same) == sorted([*UNTRAINED, "ridge"])  # solved, not drawn
+    assert sorted(same) == sorted([*UNTRAINED, *SOLVED])  # solved, not drawn
 
 
 # A matrix in which something happens
@@ -306,12 +312,12 @@ def missing(plan: Plan, folder: Path, **options: Any) -> list[str]:
 
 def test_finished_runs_are_not_missing_unless_forced(plan_of: PlanOf, smoke_folder: Path, tmp_path: Path):
     assert missing(plan_of(), smoke_folder) == []
-    assert len(missing(plan_of(), smoke_folder, force=True)) == len(model_specs())
-    assert len(missing(plan_of(), tmp_path)) == len(model_specs())
+    assert len(missing(plan_of(), smoke_folder, force=True)) == len(DEFAULTS)
+    assert len(missing(plan_of(), tmp_path)) == len(DEFAULTS)
 
 
 def test_a_changed_keyword_makes_that_model_missing_alone(plan_of: PlanOf, smoke_folder: Path):
-    sections: dict[str, Any] = {name: {} for name in model_specs()}
+    sections: dict[str, Any] = {name: {} for name in DEFAULTS}
 
     assert missing(plan_of(models={**sections, "gru": {"hidden_size": 64}}), smoke_folder) == ["gru"]
     assert missing(plan_of(models={**sections, "tcn": {"recipe": {"loss": "mae"}}}), smoke_folder) == ["tcn"]
@@ -324,7 +330,7 @@ def test_a_changed_recipe_seed_or_number_in_the_data_makes_all_missing(
     values[17, 1] += 1
 
     for plan in (plan_of(recipe={"max_steps": 5}), plan_of(seeds=1), plan_of(replace(tiny_panel, values=values))):
-        assert len(missing(plan, smoke_folder)) == len(model_specs())
+        assert len(missing(plan, smoke_folder)) == len(DEFAULTS)
 
 
 def test_a_failure_counts_as_done(plan_of: PlanOf, carry_out: CarryOut, tmp_path: Path):
@@ -385,3 +391,28 @@ def test_a_probe_of_a_run_that_will_fail_says_nothing(
 
     assert seconds["mlp"] == seconds["seasonal_naive"] == 0
     assert seconds["linear"] > 0
+
+
+def test_metrics_of_each_item_are_kept_beside_the_record():
+    whole = synthetic_panel(num_rows=600, num_channels=1, seed=2)
+    panel = replace(
+        whole, values=whole.values + 9, items=("x", "y"), offsets=np.array([0, 280, 600]), split=SplitByLast(test=12)
+    )
+    plan, panels = make_plan(
+        "items",
+        Experiment(datasets="synthetic", context_lengths=48, models={"naive2": {}}, seeds=0),
+        lambda name: panel,
+    )
+    prepared = Prepared.on(panels[panel.name], torch.device("cpu"))
+
+    found = {
+        planned.run.model: execute(planned.run, prepared) for planned in plan.runs if planned.run.model != "linear"
+    }
+
+    for record, arrays in found.values():
+        assert record.metrics
+        assert record.metrics.mase == pytest.approx(arrays["item_mase"].mean())
+        assert record.metrics.wape
+        assert record.metrics.owa
+        assert arrays["item_wape"].shape == (2,)
+    assert found["naive2"][0].metrics.owa == pytest.approx(1)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tsbench.data.cards import load_card
+from tsbench.data.cards import list_cards, load_card
 from tsbench.data.datasets import known_dataset, load_dataset, looks_like_file
-from tsbench.data.files import find
+from tsbench.data.files import find, found, read_verified
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.errors import ConfigError, DataError
@@ -88,6 +88,95 @@ def test_the_literatures_files_are_cut_as_the_literature_does(
     assert panel.values.shape == (rows, channels)
     assert parts(panel) == borders
     assert panel.defects == load_card(name).defects
+
+
+@pytest.mark.parametrize("name", [name for name in list_cards() if load_card(name).file])
+def test_a_card_reads_its_file_and_states_its_size(shared_data: Path, name: str) -> None:
+    if name == "stallion":
+        pytest.importorskip("pyarrow", reason="Parquet is the extra 'parquet'")
+    card = load_card(name)
+    if not found([card], [shared_data]):
+        pytest.skip(f"{card.file} is not in {shared_data}")
+
+    panel = load_dataset(name, data_dirs=[shared_data])
+
+    assert (len(panel.items), panel.num_channels) == (
+        card.num_items or len(panel.items),
+        card.num_channels or panel.num_channels,
+    )
+    assert len(panel.values) == (card.num_rows or len(panel.values))
+    assert (panel.freq, panel.seasonality) == (card.freq, card.seasonality)
+    assert not any("inferred" in note or "default" in note for note in panel.notes)
+    sizes = [len(read_verified(find(part, [shared_data]), part).replace(b"\r\n", b"\n")) for part in card.each_file()]
+    if name != "stallion":  # binary: nothing is replaced in it
+        assert sizes == [part.size or size for part, size in zip(card.each_file(), sizes, strict=True)]
+
+
+def test_m4_is_put_together_of_its_two_files(shared_data: Path) -> None:
+    """The Monash archive has the same series in one file, with dates."""
+    ours, theirs = (load_or_skip(name, shared_data) for name in ("m4_hourly", "monash_m4_hourly"))
+
+    assert ours.offsets.tolist() == theirs.offsets.tolist()
+    np.testing.assert_allclose(ours.values, theirs.values)
+    first = ours.timestamps[ours.offsets[:-1]]
+    last = ours.timestamps[ours.offsets[1:] - 1]
+    assert ((last - first) / np.timedelta64(1, "h") + 1).tolist() == np.diff(ours.offsets).tolist()
+
+
+def test_lstnets_exchange_rates_are_the_literatures_with_the_last_two_swapped(shared_data: Path) -> None:
+    lstnet, ltsf = (load_or_skip(name, shared_data).values for name in ("lstnet_exchange", "exchange"))
+
+    np.testing.assert_allclose(lstnet[:, [0, 1, 2, 3, 4, 5, 7, 6]], ltsf, rtol=1e-6)
+
+
+ROWS = """
+name = "shop"
+title = "Sales of two shops"
+source = "the till"
+license = "CC0-1.0"
+file = "train.csv"
+layout = "rows"
+freq = "D"
+start = 2024-01-01
+
+[[more_files]]
+file = "test.csv"
+"""
+
+
+def two_files(folder: Path, train: str, test: str) -> str:
+    (folder / "train.csv").write_text(f"V1,V2,V3,V4,V5,V6,V7,V8,V9,V10,V11\n{train}\n")
+    (folder / "test.csv").write_text(f"V1,V2,V3\n{test}\n")
+    (folder / "shop.toml").write_text(ROWS)
+    return str(folder / "shop.toml")
+
+
+def test_rows_of_a_second_file_follow_those_of_their_item(tmp_path: Path) -> None:
+    card = two_files(tmp_path, "a,1,2,3,4,5,6,7,8,9,10\nb,1,2,3,4,5,6,7,8,,", "b,9,10\na,11,12")  # another order
+
+    panel = load_dataset(card)
+
+    assert panel.items == ("a", "b")
+    assert panel.values[:, 0].tolist() == [*range(1, 13), *range(1, 11)]
+    assert panel.timestamps[[11, 12, 21]].astype("datetime64[D]").astype(str).tolist() == [
+        "2024-01-12", "2024-01-01", "2024-01-10"
+    ]  # fmt: skip
+
+
+def test_a_bad_cell_is_named_in_its_own_file(tmp_path: Path) -> None:
+    card = two_files(tmp_path, "a,1,2,3,4,5,6,7,8,9,10", "a,11,twelve")
+
+    with pytest.raises(DataError, match=r"test\.csv, line 2, column 'V3': 'twelve' is not a number"):
+        load_dataset(card)
+
+
+def test_what_could_not_be_verified_is_said_in_every_report(own_card: Path) -> None:
+    own_card.write_text(OWN_CARD + 'sha256 = ""\n')
+
+    assert load_dataset(str(own_card)).defects == (
+        "Closed on holidays.",
+        "The content was not verified: no checksum of the file is known.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -240,6 +329,25 @@ def test_a_file_is_told_from_a_name_even_when_it_is_missing() -> None:
     assert not looks_like_file("ett")
 
 
+def test_a_folder_with_the_name_of_a_dataset_or_a_group_is_meant_with_a_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("etth1", "m4", "shops"):
+        (tmp_path / name).mkdir()
+
+    assert [looks_like_file(name) for name in ("etth1", "m4", "shops", "./etth1", "./m4")] == [
+        False,
+        False,
+        *[True] * 3,
+    ]
+
+
+def test_a_group_is_not_one_panel() -> None:
+    with pytest.raises(ConfigError, match=r"m4 is a group of datasets; load one of them: m4_daily, m4_hourly, m4_"):
+        load_dataset("m4")
+
+
 def test_a_dataset_is_known_by_its_card_or_as_a_file() -> None:
     assert known_dataset("etth1") == "etth1"
     assert known_dataset("sales.csv") == "sales.csv"
@@ -250,3 +358,35 @@ def test_a_dataset_is_known_by_its_card_or_as_a_file() -> None:
 def test_a_missing_card_of_your_own_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.toml: no such card"):
         load_dataset(str(tmp_path / "none.toml"))
+
+
+def test_the_rows_of_a_further_file_go_on_where_the_items_of_the_first_end(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("V1,V2,V3,V4,V5\nH1,1,2,3,4\nH2,10,20,30,\n")
+    (tmp_path / "test.csv").write_text("V1,V2,V3\nH2,40,50\nH1,5,6\n")
+    (tmp_path / "both.toml").write_text(
+        'name = "both"\ntitle = "t"\nsource = "s"\nlicense = "l"\nfile = "train.csv"\nfreq = "h"\nseasonality = 1\n'
+        '[[more_files]]\nfile = "test.csv"\n[split]\nby = "last"\ntest = 2\nvalidation = 1\n'
+    )
+
+    panel = load_dataset(str(tmp_path / "both.toml"))
+
+    assert panel.items == ("H1", "H2")
+    assert panel.values[:, 0].tolist() == [1, 2, 3, 4, 5, 6, 10, 20, 30, 40, 50]
+    assert panel.test.values[:, 0].tolist() == [5, 6, 40, 50]
+    hours = (panel.timestamps - np.datetime64("1970-01-01")) / np.timedelta64(1, "h")
+    assert hours.tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4]
+
+
+def test_items_of_further_files_stand_beside_those_of_the_first_under_their_files_names(tmp_path: Path) -> None:
+    for number in (1, 2):
+        rows = "".join(f"2024-01-0{day},{number * day}\n" for day in range(1, 8))
+        (tmp_path / f"shop{number}.csv").write_text(f"date,sales\n{rows}")
+    (tmp_path / "shops.toml").write_text(
+        'name = "shops"\ntitle = "t"\nsource = "s"\nlicense = "l"\nfile = "shop1.csv"\n'
+        '[[more_files]]\nfile = "shop2.csv"\n[split]\nby = "last"\ntest = 2\n'
+    )
+
+    panel = load_dataset(str(tmp_path / "shops.toml"))
+
+    assert panel.items == ("shop1", "shop2")
+    assert panel.test.values[:, 0].tolist() == [6, 7, 12, 14]

@@ -5,17 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tsbench.data.cards import DatasetCard
-from tsbench.data.files import cache_dir, fetch, find, read_bytes, read_verified
-from tsbench.errors import DataError, MachineError
+from tsbench.data.files import cache_dir, find, found, read_bytes, read_verified
+from tsbench.errors import DataError
 
 CONTENT = b"date,a\n2024-01-01,1\n2024-01-02,2\n2024-01-03,3\n"
 OTHER = b"<html>Please log in to the hotel's network</html>\n"
@@ -32,48 +29,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("TSBENCH_CACHE", str(folder))
     return folder
-
-
-class Server(ThreadingHTTPServer):
-    """Serves what stands in `pages`, and remembers what was asked for."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.pages: dict[str, bytes] = {}
-        self.asked: list[str] = []
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        page = self.server.pages.get(self.path)
-        self.send_response(200 if page is not None else 404)
-        self.end_headers()
-        self.wfile.write(page or b"")
-
-    def log_message(self, *words: object) -> None: ...
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """On this machine alone: no test needs a network."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-def closed_url() -> str:
-    """An address where nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/shop.csv"
 
 
 def put(path: Path, content: bytes = CONTENT) -> Path:
@@ -146,84 +101,6 @@ def test_a_data_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         find(card(), [tmp_path / "nowhere"])
 
 
-def test_a_file_that_is_here_is_not_downloaded(tmp_path: Path, server: Server) -> None:
-    path = put(tmp_path / "data" / "shop.csv")
-
-    assert fetch(card(urls=[server.url("/shop.csv")]), [tmp_path / "data"]) == path
-    assert server.asked == []
-
-
-def test_a_file_that_is_not_here_is_downloaded_once_into_the_cache(cache: Path, server: Server) -> None:
-    server.pages["/shop.csv"] = CONTENT
-    wanted = card(urls=[server.url("/shop.csv")])
-
-    path = fetch(wanted)
-
-    assert path == cache / "shop.csv"
-    assert read_verified(path, wanted) == CONTENT
-    assert fetch(wanted) == path
-    assert server.asked == ["/shop.csv"]
-
-
-def test_a_download_with_another_checksum_is_refused_and_not_kept(cache: Path, server: Server) -> None:
-    server.pages["/shop.csv"] = OTHER
-
-    with pytest.raises(DataError) as refusal:
-        fetch(card(urls=[server.url("/shop.csv")]))
-
-    assert str(refusal.value) == (
-        f"shop: {server.url('/shop.csv')} gave a file with another sha256 than the card's; "
-        "put shop.csv into a folder and name that with --data-dir or TSBENCH_DATA"
-    )
-    assert list(cache.iterdir()) == []
-
-
-def test_the_second_address_is_tried_when_the_first_gives_nothing(cache: Path, server: Server) -> None:
-    server.pages["/mirror.csv"] = CONTENT
-
-    path = fetch(card(urls=[closed_url(), server.url("/gone.csv"), server.url("/mirror.csv")]))
-
-    assert path == cache / "shop.csv"
-    assert server.asked == ["/gone.csv", "/mirror.csv"]
-
-
-def test_without_a_network_the_message_says_what_to_do_instead() -> None:
-    url = closed_url()
-
-    with pytest.raises(MachineError) as refusal:
-        fetch(card(urls=[url]))
-
-    assert str(refusal.value) == (
-        f"shop: shop.csv is not here and could not be downloaded from {url} (ConnectionError: no network?); "
-        "put shop.csv into a folder and name that with --data-dir or TSBENCH_DATA"
-    )
-
-
-def test_a_page_that_is_gone_is_not_blamed_on_the_network(server: Server) -> None:
-    with pytest.raises(MachineError) as refusal:
-        fetch(card(urls=[server.url("/gone.csv")]))
-
-    assert "404" in str(refusal.value)
-    assert "no network?" not in str(refusal.value)
-
-
-def test_a_file_without_an_address_that_is_not_here_says_where_to_put_it() -> None:
-    with pytest.raises(MachineError, match=r"shop\.csv was not found and the card has no address; put shop\.csv into"):
-        fetch(card())
-
-
-def test_a_cache_that_cannot_be_written_is_named(
-    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.pages["/shop.csv"] = CONTENT
-    monkeypatch.setenv("TSBENCH_CACHE", str(put(tmp_path / "a_file") / "cache"))
-
-    with pytest.raises(
-        MachineError, match=r"a_file/cache: cannot write there .*; name another folder in TSBENCH_CACHE"
-    ):
-        fetch(card(urls=[server.url("/shop.csv")]))
-
-
 def test_the_cache_is_the_users_own_unless_the_variable_says_otherwise(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,20 +129,57 @@ def test_windows_line_ends_do_not_change_the_checksum(tmp_path: Path) -> None:
     assert read_verified(path, card()) == CONTENT.replace(b"\n", b"\r\n")
 
 
+def test_the_two_bytes_of_a_line_end_in_a_binary_file_are_no_line_end(tmp_path: Path) -> None:
+    content = b"PAR1\r\n\x00\r\n"
+
+    wanted = card(sha256=hashlib.sha256(content).hexdigest())
+
+    assert read_verified(put(tmp_path / "shop.csv", content), wanted) == content
+
+
+def test_a_file_may_be_known_by_the_id_that_git_gives_it(tmp_path: Path) -> None:
+    path = put(tmp_path / "shop.csv")
+    blob = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True).stdout.strip()
+    wanted = card(sha256=None, checksum=f"git:{blob}")
+
+    assert read_verified(path, wanted) == CONTENT
+    assert read_verified(put(tmp_path / "shop.csv.gz", gzip.compress(CONTENT)), wanted) == CONTENT
+    with pytest.raises(DataError, match=r"shop\.csv: git .*\.\.\., but the card 'shop' expects"):
+        read_verified(put(tmp_path / "shop.csv", OTHER), wanted)
+
+
+def test_a_packed_file_may_be_known_by_its_packed_bytes(tmp_path: Path) -> None:
+    packed = gzip.compress(CONTENT)
+    wanted = card(sha256=None, checksum=f"md5:{hashlib.md5(packed).hexdigest()}")
+
+    assert read_verified(put(tmp_path / "shop.csv.gz", packed), wanted) == CONTENT
+
+
+def test_a_file_that_is_much_larger_than_its_card_says_is_not_unpacked(tmp_path: Path) -> None:
+    path = put(tmp_path / "shop.csv.gz", gzip.compress(CONTENT * 10_000))
+
+    with pytest.raises(DataError, match=r"unpacks to more than the 65\.6 kB that are allowed"):
+        read_verified(path, card(size=len(CONTENT)))
+
+
+def test_the_files_of_many_cards_are_found_in_one_walk(tmp_path: Path) -> None:
+    put(tmp_path / "data" / "deep" / "shop.csv.gz", gzip.compress(CONTENT))
+    made_up = card(name="made_up", file=None, sha256=None, synthetic={"seed": 1})
+
+    assert found([card(), card(name="other", file="other.csv"), made_up], [tmp_path / "data"]) == {"shop", "made_up"}
+
+
+def test_a_card_of_two_files_is_here_with_both(tmp_path: Path) -> None:
+    two = card(more_files=[{"file": "more.csv"}])
+    put(tmp_path / "data" / "shop.csv")
+    assert found([two], [tmp_path / "data"]) == set()
+
+    put(tmp_path / "data" / "more.csv")
+    assert found([two], [tmp_path / "data"]) == {"shop"}
+
+
 def test_a_card_without_a_checksum_trusts_the_file(tmp_path: Path) -> None:
     assert read_verified(put(tmp_path / "shop.csv", OTHER), card(sha256=None)) == OTHER
-
-
-def test_packed_bytes_are_known_by_their_content_not_their_name(tmp_path: Path) -> None:
-    assert read_bytes(put(tmp_path / "shop.csv", gzip.compress(CONTENT))) == CONTENT
-    assert read_bytes(put(tmp_path / "plain.csv.gz", CONTENT)) == CONTENT
-
-
-def test_a_damaged_archive_is_refused(tmp_path: Path) -> None:
-    path = put(tmp_path / "shop.csv.gz", gzip.compress(CONTENT)[:30])
-
-    with pytest.raises(DataError, match=r"shop\.csv\.gz: a damaged gzip file .*; fetch it again"):
-        read_bytes(path)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tsbench.data.readers import read_panel
+from tsbench.data.scaling import Scaler
 from tsbench.data.splits import SplitByCounts
 from tsbench.errors import ConfigError, DataError
 
@@ -59,7 +60,7 @@ def test_nothing_that_was_told_is_stated_as_inferred(sales: Path) -> None:
 
     panel = read_panel(sales, name="shop", time_column="date", targets=["b"], freq="h", seasonality=12, split=split)
 
-    assert panel.inferred == ()
+    assert panel.inferred == ("left out: 'a', as targets does not name them",)
     assert (panel.name, panel.channels, panel.seasonality) == ("shop", ("b",), 12)
     assert len(panel.train.values) == 30
 
@@ -280,3 +281,42 @@ def test_a_bad_frame_is_refused_with_the_row(frame: pd.DataFrame, words: str) ->
         read_panel(frame)
 
     assert words in str(refusal.value)
+
+
+# Items that are too short
+
+
+def long_table(lengths: dict[str, int], freq: str = "D") -> pd.DataFrame:
+    frames = [
+        pd.DataFrame({"item": name, "date": pd.date_range("2024-03-31", periods=n, freq=freq), "y": range(1, n + 1)})
+        for name, n in lengths.items()
+    ]
+    return pd.concat(frames)
+
+
+@pytest.mark.parametrize("freq", ["D", "ME"])
+def test_short_items_are_padded_when_that_is_asked_for_and_named(freq: str) -> None:
+    told = {"item_columns": "item", "freq": freq, "split": {"by": "last", "test": 2}}
+    panel = read_panel(long_table({"long": 12, "short": 7}, freq), pad_to=10, **told)
+
+    assert panel.offsets.tolist() == [0, 12, 22]
+    assert panel.values[12:, 0].tolist() == [1, 1, 1, *range(1, 8)]
+    assert (panel.timestamps[12:] == pd.date_range(end=panel.timestamps[-1], periods=10, freq=freq)).all()
+    assert "items: 1 of 2 have fewer than 10 rows; their first value is repeated" in " ".join(panel.notes)
+
+
+def test_padded_rows_fill_contexts_and_are_in_no_target_and_no_statistic() -> None:
+    table = long_table({"long": 12, "short": 7})
+    panel = read_panel(table, item_columns="item", freq="D", split={"by": "last", "test": 2}, pad_to=10)
+
+    assert panel.train.bounds.tolist() == [[0, 8], [15, 18]]
+    targets = panel.train.starts(context_length=3, horizon=1) + 3
+    assert targets.tolist() == [3, 4, 5, 6, 7, 15, 16, 17]  # the first true row of the short item is a target
+    assert Scaler.fit(panel.train).std.tolist() == [[4.5], [2]]
+
+
+def test_items_that_are_too_short_even_for_a_training_row_are_refused_with_what_to_say() -> None:
+    table = long_table({"long": 12, "short": 4})
+
+    with pytest.raises(DataError, match=r"1 of 2 items: short; to leave short ones out, say min_rows = 11"):
+        read_panel(table, item_columns="item", freq="D", split={"by": "last", "test": 2}, pad_to=10)

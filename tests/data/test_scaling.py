@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tsbench.data.panel import Panel
-from tsbench.data.scaling import Scaler
+from tsbench.data.scaling import Scaler, item_sums
 from tsbench.data.splits import SplitByFractions
 from tsbench.data.synthetic import synthetic_panel
 
@@ -84,7 +84,7 @@ def test_a_constant_channel_is_only_moved_to_zero(level: float) -> None:
     assert scaler.apply(values).tolist() == [[0]] * 10
 
 
-def test_all_items_are_scaled_together() -> None:
+def test_each_item_is_divided_by_its_own_level() -> None:
     panel = replace(
         panel_with(np.array([1, 3, 9, 9, 5, 7, 9, 9])[:, None]),
         items=("a", "b"),
@@ -94,7 +94,26 @@ def test_all_items_are_scaled_together() -> None:
 
     scaler = Scaler.fit(panel.train)  # rows 1, 3 of the first item and 5, 7 of the second
 
-    assert (scaler.mean[0], scaler.std[0] ** 2) == (4, pytest.approx(5))
+    assert scaler.std.tolist() == [[2], [6]]
+    assert scaler.apply_to(panel)[:, 0].tolist() == pytest.approx([0.5, 1.5, 4.5, 4.5, 5 / 6, 7 / 6, 1.5, 1.5])
+    assert scaler.invert(scaler.apply_to(panel), panel.item_of(np.arange(8))) == pytest.approx(panel.values)
+
+
+def test_an_item_of_zeros_is_left_at_zero() -> None:
+    panel = replace(panel_with(np.zeros((8, 1))), items=("a", "b"), offsets=np.array([0, 4, 8]),
+        split=SplitByFractions(train=0.5, test=0.25))  # fmt: skip
+
+    assert Scaler.fit(panel.train).std.tolist() == [[1], [1]]
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=4, max_size=9), min_size=2, max_size=5))
+def test_sums_of_items_are_those_of_a_loop(items: list[list[float]]) -> None:
+    values = np.array([value for item in items for value in item], dtype=np.float32)[:, None]
+    ends = np.cumsum([len(item) for item in items])
+    bounds = np.stack([ends - [len(item) - 1 for item in items], ends], axis=1)  # all but each item's first row
+
+    expected = [[sum(item[1:])] for item in items]
+    np.testing.assert_allclose(item_sums(values, bounds), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_z_scores_are_float32_and_original_units_float64_for_any_leading_shape(small_panel: Panel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 
@@ -11,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tsbench.data.splits import PARTS, SplitByCounts, SplitByDates, SplitByFractions, SplitRule, cut
+from tsbench.data.panel import Panel
+from tsbench.data.splits import (
+    PARTS,
+    SplitByCounts,
+    SplitByDates,
+    SplitByFractions,
+    SplitByLast,
+    SplitByOrigins,
+    SplitRule,
+    cut,
+)
 from tsbench.errors import DataError
 
 
@@ -108,6 +119,130 @@ def test_the_parts_of_an_item_follow_each_other_without_gap_or_overlap(
         assert rows == list(range(first, after))
 
 
+def test_the_last_rows_of_every_item_are_for_testing_however_long_it_is() -> None:
+    bounds = cut(SplitByLast(test=3), np.concatenate([hours(10), hours(20)]), np.array([0, 10, 30]), "panel")
+
+    assert bounds["train"].tolist() == [[0, 4], [10, 24]]
+    assert bounds["validation"].tolist() == [[4, 7], [24, 27]]
+    assert bounds["test"].tolist() == [[7, 10], [27, 30]]
+
+
+def test_rows_may_be_left_unused_after_the_test_part() -> None:
+    bounds = cut(SplitByLast(test=3, validation=2, unused=4), hours(20), np.array([0, 20]), "panel")
+
+    assert [bounds[part].tolist() for part in PARTS] == [[[0, 11]], [[11, 13]], [[13, 16]]]
+
+
+RULES = [
+    SplitByCounts(train=100, validation=30, test=40),
+    SplitByFractions(train=0.6, test=0.2),
+    SplitByDates(validation=date(2024, 1, 5), test=date(2024, 1, 7)),
+    SplitByLast(test=24, validation=30),
+    SplitByOrigins(horizon=12, windows=5, stride=6),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.by)
+@given(gap=st.integers(0, 11), lengths=st.lists(st.integers(200, 400), min_size=1, max_size=4))
+def test_a_gap_is_kept_between_the_parts_and_moves_no_test_row(rule: SplitRule, gap: int, lengths: list[int]) -> None:
+    offsets = np.cumsum([0, *lengths])
+    clock = np.concatenate([hours(length) for length in lengths])
+
+    with_gap = cut(rule.model_copy(update={"gap": gap}), clock, offsets, "panel")
+    without = cut(rule, clock, offsets, "panel")
+
+    assert (with_gap["test"] == without["test"]).all()
+    for earlier, later in pairwise(PARTS):
+        assert (with_gap[later][:, 0] - with_gap[earlier][:, 1] == gap).all()
+
+
+# Where forecasts start
+
+
+def panel_of(rule: SplitRule, lengths: list[int]) -> Panel:
+    return Panel(
+        name="shops",
+        values=np.arange(sum(lengths), dtype=np.float32)[:, None],
+        timestamps=np.concatenate([hours(length) for length in lengths]),
+        channels=("sales",),
+        freq="h",
+        seasonality=1,
+        split=rule,
+        items=tuple(f"shop {number}" for number in range(len(lengths))),
+        offsets=np.cumsum([0, *lengths]),
+    )
+
+
+def test_origins_roll_so_that_the_last_forecast_ends_with_the_item() -> None:
+    panel = panel_of(SplitByOrigins(horizon=4, windows=3, stride=2, validation=5), [40, 60])
+
+    starts = panel.test.starts(context_length=10, horizon=4)
+
+    assert (starts + 10).tolist() == [32, 34, 36, 92, 94, 96]
+    assert panel.validation.bounds.tolist() == [[27, 32], [87, 92]]
+
+
+@given(
+    lengths=st.lists(st.integers(30, 90), min_size=1, max_size=5),
+    horizon=st.integers(1, 5),
+    windows=st.integers(1, 4),
+    stride=st.integers(1, 6),
+    context_length=st.integers(1, 40),
+)
+def test_exactly_the_origins_that_have_a_whole_context_are_scored(
+    lengths: list[int], horizon: int, windows: int, stride: int, context_length: int
+) -> None:
+    panel = panel_of(SplitByOrigins(horizon=horizon, windows=windows, stride=stride), lengths)
+    expected = []
+    for first, after in pairwise(panel.offsets.tolist()):
+        origins = [after - horizon - stride * back for back in reversed(range(windows))]
+        expected += [origin for origin in origins if origin - context_length >= first]
+
+    if expected:
+        assert (panel.test.starts(context_length, horizon) + context_length).tolist() == expected
+    else:
+        with pytest.raises(DataError, match="too few rows"):
+            panel.test.starts(context_length, horizon)
+
+
+def test_a_shorter_horizon_keeps_the_origins_and_a_longer_one_is_refused() -> None:
+    panel = panel_of(SplitByOrigins(horizon=4, windows=3), [60])
+
+    assert (panel.test.starts(5, 1) + 5).tolist() == (panel.test.starts(5, 4) + 5).tolist() == [48, 52, 56]
+    with pytest.raises(
+        DataError, match=r"is made for a horizon of 4, not of 5; shorten --horizon, or change \[split\]"
+    ):
+        panel.test.starts(5, 5)
+
+
+def test_validation_windows_start_at_every_row() -> None:
+    panel = panel_of(SplitByOrigins(horizon=4, windows=3, validation=6), [60])
+
+    assert (panel.validation.starts(5, 4) + 5).tolist() == [42, 43, 44]
+
+
+def test_with_refit_every_origin_is_a_fold_that_trains_on_all_rows_before() -> None:
+    rolling = panel_of(SplitByOrigins(horizon=4, windows=3, validation=5), [60])
+    folds = panel_of(SplitByOrigins(horizon=4, windows=3, validation=5, refit=True), [60]).folds()
+
+    assert [fold.name for fold in folds] == ["shops_fold1", "shops_fold2", "shops_fold3"]
+    origins = [(fold.test.starts(5, 4) + 5).tolist() for fold in folds]
+    assert origins == [[48], [52], [56]] == [[origin] for origin in rolling.test.starts(5, 4) + 5]
+    assert [fold.train.bounds.tolist() for fold in folds] == [[[0, 43]], [[0, 47]], [[0, 51]]]
+    assert [fold.name for fold in rolling.folds()] == ["shops"]
+
+
+def test_fifty_thousand_items_are_cut_into_windows_quickly() -> None:
+    lengths = np.random.default_rng(0).integers(40, 60, 50_000).tolist()
+    panel = panel_of(SplitByLast(test=5), lengths)
+
+    clock = time.process_time()
+    starts = panel.train.starts(10, 5)
+
+    assert len(starts) == sum(length - 10 - 10 - 5 + 1 for length in lengths)
+    assert time.process_time() - clock < 1  # a loop over the items takes many times as long
+
+
 @pytest.mark.parametrize(
     "rule",
     [
@@ -140,6 +275,10 @@ def test_one_item_that_is_too_short_is_enough_to_refuse() -> None:
         {"by": "fractions", "train": 0.7, "test": 0.2, "validation": 0.1},
         {"by": "dates", "validation": "2024-01-01"},
         {"by": "months", "train": 12},
+        {"by": "last"},
+        {"by": "last", "test": 5, "gap": -1},
+        {"by": "origins", "horizon": 5},
+        {"by": "origins", "horizon": 5, "windows": 2, "stride": 0},
         {"train": 0.7, "test": 0.2},
     ],
 )

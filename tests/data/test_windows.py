@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from itertools import islice
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tsbench.data.panel import Panel
+from tsbench.data.splits import SplitByLast
 from tsbench.data.windows import Windows, shuffled_picks
 
 sizes = st.integers(1, 6)
@@ -136,3 +139,21 @@ def test_drawing_leaves_torchs_own_random_state_alone() -> None:
     list(shuffled_picks(50, 8, 20, seed=7))
 
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_history_is_all_rows_of_the_item_before_the_target_and_begins_with_nan_where_it_is_shorter() -> None:
+    values_TC = numbered(10, 2)
+    stamps = pd.date_range("2024-01-01", periods=6, freq="D").to_numpy("datetime64[ns]")
+    panel = Panel(
+        "two", values_TC.numpy(), np.concatenate([stamps[:4], stamps]), ("a", "b"), "D", 1, SplitByLast(test=1),
+        ("x", "y"), np.array([0, 4, 10]),
+    )  # fmt: skip
+
+    windows = Windows.of(panel.test, values_TC, 2, 1)
+    history_BTC = windows.histories(torch.tensor([0, 1]))
+
+    assert windows.items_N.tolist() == [0, 1]
+    assert torch.equal(history_BTC[1], values_TC[4:9])
+    assert history_BTC[0, :2].isnan().all()
+    assert torch.equal(history_BTC[0, 2:], values_TC[:3])
+    assert torch.equal(windows.head(1).histories(torch.tensor([0]))[0], values_TC[:3])

@@ -21,7 +21,7 @@ from tsbench.training.forecaster import Forecaster
 
 def windows_of(panel: Panel, context_length: int = 24, horizon: int = 6) -> Windows:
     """Of the test part, on the scaled values."""
-    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply(panel.values))
+    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply_to(panel))
     return Windows.of(panel.test, values_TC, context_length, horizon)
 
 

@@ -17,7 +17,7 @@ from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
 from tsbench.evaluation.accuracy import evaluate
-from tsbench.evaluation.metrics import metrics
+from tsbench.evaluation.metrics import metrics, seasonal_errors
 from tsbench.training.forecaster import Forecaster
 
 
@@ -34,8 +34,8 @@ def windows_of(panel: Panel, part: str, horizon: int) -> Windows:
 def score(forecaster: Forecaster, panel: Panel) -> dict[str, Any]:
     """All metrics on the test part."""
     scaler = Scaler.fit(panel.train)
-    totals = evaluate(forecaster, windows_of(panel, "test", forecaster.horizon), scaler)
-    return metrics(totals.squared_HC, totals.absolute_HC, totals.symmetric_HC, totals.num_windows, scaler, panel.train)
+    seasonal = seasonal_errors(panel.test, 96, forecaster.horizon)
+    return metrics(evaluate(forecaster, windows_of(panel, "test", forecaster.horizon), scaler, seasonal), panel)
 
 
 def untrained(model: str, horizon: int) -> Forecaster:

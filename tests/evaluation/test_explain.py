@@ -29,7 +29,7 @@ from tsbench.training.forecaster import Forecaster
 
 pytest.importorskip("captum", reason="captum is the extra 'explain'")
 
-NAIVE = ("naive", "seasonal_naive", "profile")
+NAIVE = ("naive", "seasonal_naive", "profile", "naive2")
 FOR_ALL = {"integrated_gradients", "occlusion"}
 
 
@@ -70,7 +70,7 @@ def test_integrated_gradients_are_complete(
     """They sum to the forecast less that of the window's mean, the closer the more points there are."""
     monkeypatch.setattr(methods, "NUM_POINTS", num_points)
     forecaster = built(model, recipe={"channel_mode": channel_mode})
-    inputs_NLC = forecaster.model_input(random_windows(4, 48, 3))
+    inputs_NLC, _ = forecaster.model_input(random_windows(4, 48, 3))
 
     sums_N = integrated_gradients(forecaster.model, inputs_NLC, (3, 0)).sum((1, 2))
 
@@ -152,7 +152,7 @@ def attention_by_hand(query_NQD: Tensor, key_NKD: Tensor, heads: int) -> Tensor:
 @torch.no_grad()
 def test_an_attention_map_is_the_plain_formula():
     forecaster = built("transformer", position="none")
-    model, inputs_NLC = forecaster.model, forecaster.model_input(random_windows(4, 48, 3))
+    model, (inputs_NLC, _) = forecaster.model, forecaster.model_input(random_windows(4, 48, 3))
     layer = model.encoder.layers[0]
     tokens_NSD = layer.norm1(model.embed(model.segments(inputs_NLC)))
     projected = nn.functional.linear(tokens_NSD, layer.self_attn.in_proj_weight, layer.self_attn.in_proj_bias)
@@ -223,7 +223,7 @@ def test_every_model_is_explained_by_shares_of_rows(model: str, channel_mode: st
 def test_channels_that_mix_count_together():
     """Of one step, what all channels of a row do to all channels of the forecast."""
     forecaster, context_WLC = built("linear", recipe={"channel_mode": "mixing"}), random_windows(2, 48, 3)
-    inputs_WLC = forecaster.model_input(context_WLC)
+    inputs_WLC, _ = forecaster.model_input(context_WLC)
     moved_LW = sum(
         integrated_gradients(forecaster.model, inputs_WLC, (0, channel)).abs().sum((0, 2)) for channel in range(3)
     )

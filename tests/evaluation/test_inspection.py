@@ -51,7 +51,7 @@ def test_weights_are_described_by_their_statistics():
 @pytest.mark.parametrize(("model", "rows"), [("naive", 1), ("seasonal_naive", 24), ("profile", 48), ("mlp", 48)])
 def test_the_receptive_field_is_counted_back_from_the_last_row(model: str, rows: int):
     # seasonal_naive repeats six rows of the season: the oldest it uses is 24 rows back.
-    assert receptive_field(built(model), channels=2) == rows
+    assert receptive_field(built(model)) == rows
 
 
 def test_the_receptive_field_of_a_tcn_follows_its_formula():
@@ -60,4 +60,4 @@ def test_the_receptive_field_of_a_tcn_follows_its_formula():
     )
 
     # 1 + 2 (k - 1) (2^levels - 1), Bai et al. 2018 with two convolutions a block
-    assert receptive_field(forecaster, channels=2) == 29
+    assert receptive_field(forecaster) == 29

@@ -8,11 +8,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
-from tsbench.data.splits import SplitByCounts
-from tsbench.evaluation.metrics import metrics, seasonal_scale
+from tsbench.data.splits import SplitByCounts, SplitByLast, SplitByOrigins, SplitRule
+from tsbench.data.windows import Windows
+from tsbench.evaluation.accuracy import evaluate
+from tsbench.evaluation.metrics import (
+    ErrorTotals,
+    ItemTotals,
+    item_metrics,
+    metrics,
+    seasonal_differences,
+    seasonal_errors,
+)
+from tsbench.training.forecaster import Forecaster
 
 TARGET_NHC = np.array([[[10.0, 200], [12, 100]], [[0, 300], [8, 0]], [[4, 100], [6, 250]]])
 FORECAST_NHC = np.array([[[11.0, 180], [12, 130]], [[0, 330], [5, 40]], [[8, 100], [6, 200]]])
@@ -39,24 +52,44 @@ ZIGZAG = panel([[0, 0], [2, 100], [0, 0]])
 """Both channels go up and down: by 2 and by 100."""
 
 
-def totals_of(target_NHC: np.ndarray, forecast_NHC: np.ndarray) -> dict[str, Any]:
+def totals_of(
+    target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel, item_N: list[int] | None = None
+) -> ErrorTotals:
     """What `evaluate` sums up, in loops over every number."""
     windows, steps, channels = target_NHC.shape
-    squared_HC, absolute_HC, symmetric_HC = (np.zeros((steps, channels)) for _ in range(3))
+    item_N = item_N or [0] * windows
+    shape = (len(of.items), channels)
+    sums = {name: np.zeros((steps, channels)) for name in ("squared", "absolute", "osquared", "oabsolute", "symmetric")}
+    items = {name: np.zeros(shape) for name in ("a", "s", "signed", "size", "symmetric", "mase", "rmsse")}
+    by_window = np.zeros((2, windows))
+    absolute_IC, squared_IC = seasonal_differences(of, of.train.bounds, np.arange(len(of.items)))
     for n in range(windows):
         for h in range(steps):
             for c in range(channels):
-                target, forecast = target_NHC[n, h, c], forecast_NHC[n, h, c]
-                error = (target - forecast) / SCALER.std[c]
-                squared_HC[h, c] += error**2
-                absolute_HC[h, c] += abs(error)
-                if target or forecast:
-                    symmetric_HC[h, c] += 200 * abs(target - forecast) / (abs(target) + abs(forecast))
-    return {"squared_HC": squared_HC, "absolute_HC": absolute_HC, "symmetric_HC": symmetric_HC, "num_windows": windows}
+                target, forecast, item = target_NHC[n, h, c], forecast_NHC[n, h, c], (item_N[n], c)
+                error = (forecast - target) / SCALER.std[c]
+                size = abs(target) + abs(forecast)
+                symmetric = 200 * abs(target - forecast) / size if size else 0
+                sums["squared"][h, c] += error**2
+                sums["absolute"][h, c] += abs(error)
+                sums["osquared"][h, c] += (forecast - target) ** 2
+                sums["oabsolute"][h, c] += abs(forecast - target)
+                sums["symmetric"][h, c] += symmetric
+                items["a"][item] += abs(forecast - target) / steps
+                items["s"][item] += (forecast - target) ** 2 / steps
+                items["signed"][item] += (forecast - target) / steps
+                items["size"][item] += abs(target) / steps
+                items["symmetric"][item] += symmetric / steps
+                still = absolute_IC[item] == 0
+                items["mase"][item] += np.inf if still else abs(forecast - target) / absolute_IC[item] / steps
+                items["rmsse"][item] += np.inf if still else (forecast - target) ** 2 / squared_IC[item] / steps
+                by_window[:, n] += np.array([error**2, abs(error)]) / (steps * channels)
+    counts = np.bincount(item_N, minlength=len(of.items))
+    return ErrorTotals(*sums.values(), *by_window, ItemTotals(counts, *items.values()))
 
 
 def score(target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel = ZIGZAG) -> dict[str, Any]:
-    return metrics(**totals_of(target_NHC, forecast_NHC), scaler=SCALER, train=of.train)
+    return metrics(totals_of(target_NHC, forecast_NHC, of), of)
 
 
 def test_each_metric_is_its_definition():
@@ -103,27 +136,138 @@ def test_a_perfect_forecast_has_no_error():
     }  # fmt: skip
 
 
+def test_rmsse_is_the_root_of_squared_errors_over_squared_differences():
+    # Mean squared errors 26/6 and 6300/6 against 4 and 10,000.
+    assert score(TARGET_NHC, FORECAST_NHC)["rmsse"] == pytest.approx(
+        (math.sqrt(26 / 6 / 4) + math.sqrt(6300 / 6 / 10_000)) / 2
+    )
+
+
+def test_wape_and_bias_are_shares_of_the_size_of_the_targets():
+    scores = score(TARGET_NHC, FORECAST_NHC)
+
+    # By hand: absolute errors sum to 178; forecast less target to 32; targets to 40 and 950.
+    assert scores["wape"] == pytest.approx(178 / 990)
+    assert scores["bias"] == pytest.approx(32 / 990)
+
+
+def test_wape_of_zeros_is_blank_and_says_why():
+    scores = score(np.zeros((2, 2, 2)), np.ones((2, 2, 2)))
+
+    assert (scores["wape"], scores["bias"]) == (None, None)
+    assert scores["note"] == "WAPE and bias are blank: every target is zero"
+
+
 # The denominator of MASE
 
 
-def test_the_seasonal_scale_is_the_mean_difference_at_the_lag_over_training_rows_alone():
+def scale(of: Panel) -> list[list[float]]:
+    return seasonal_differences(of, of.train.bounds, np.arange(len(of.items)))[0].tolist()
+
+
+def test_the_seasonal_error_is_the_mean_difference_at_the_lag_over_training_rows_alone():
     rows = [[1.0], [5], [2], [9], [4]]
 
     # At lag 2: |2 - 1|, |9 - 5|, |4 - 2|; the rows of validation and test, of 1e9, do not count.
-    assert seasonal_scale(panel(rows).train, 2).tolist() == pytest.approx([7 / 3])
+    assert scale(panel(rows, seasonality=2)) == [pytest.approx([7 / 3])]
 
 
-def test_the_seasonal_scale_does_not_cross_from_item_to_item():
-    one, other = [[1.0], [2], [4]], [[100.0], [101], [103]]
-    rest = [[0.0], [0]]
-    values = np.array([*one, *rest, *other, *rest], dtype=np.float32)
-    stamps = pd.date_range("2024-01-01", periods=5, freq="D").to_numpy(dtype="datetime64[ns]")
-    two = Panel(
-        "two", values, np.tile(stamps, 2), ("a",), "D", 1, SplitByCounts(train=3, validation=1, test=1),
-        ("x", "y"), np.array([0, 5, 10]),
-    )  # fmt: skip
+def items(*series: list[float], split: SplitRule, seasonality: int = 1) -> Panel:
+    """An item for each series."""
+    stamps = pd.date_range("2024-01-01", periods=max(map(len, series)), freq="D").to_numpy(dtype="datetime64[ns]")
+    return Panel(
+        name="items",
+        values=np.array([[value] for one in series for value in one], dtype=np.float32),
+        timestamps=np.concatenate([stamps[: len(one)] for one in series]),
+        channels=("a",),
+        freq="D",
+        seasonality=seasonality,
+        split=split,
+        items=tuple("xyzuvw"[: len(series)]),
+        offsets=np.cumsum([0, *map(len, series)]),
+    )
 
-    assert seasonal_scale(two.train, 1).tolist() == [(1 + 2 + 1 + 2) / 4]
+
+THREE_ROWS = SplitByCounts(train=3, validation=1, test=1)
+
+
+def test_every_item_has_a_seasonal_error_of_its_own():
+    assert scale(items([1, 2, 4, 0, 0], [100, 110, 130, 0, 0], split=THREE_ROWS)) == [[1.5], [15]]
+
+
+def test_where_the_split_says_so_a_forecast_is_scaled_by_all_rows_before_it():
+    rolling = items([1, 2, 4, 8, 16, 32], [0, 9, 0, 9, 0, 9], split=SplitByOrigins(horizon=1, windows=2))
+
+    absolute_GC, squared_GC, group_N = seasonal_errors(rolling.test, 1, 1)
+
+    assert absolute_GC[group_N, 0] == pytest.approx([(1 + 2 + 4) / 3, (1 + 2 + 4 + 8) / 4, 9, 9])
+    assert squared_GC[group_N, 0] == pytest.approx([(1 + 4 + 16) / 3, (1 + 4 + 16 + 64) / 4, 81, 81])
+
+
+@given(
+    series=st.lists(st.lists(st.integers(-9, 9), min_size=6, max_size=20), min_size=1, max_size=4),
+    lag=st.integers(1, 4),
+    size=st.sampled_from([1e-3, 1.0, 1e6]),
+)
+def test_seasonal_errors_equal_those_of_a_loop(series: list[list[int]], lag: int, size: float):
+    # The first item is much smaller or larger than the rest: its error must not drown in their sums.
+    series = [[value * size for value in series[0]], *series[1:]]
+    some = items(*series, split=SplitByLast(test=2), seasonality=lag)
+
+    absolute_IC, squared_IC = seasonal_differences(some, some.train.bounds, np.arange(len(series)))
+
+    for number, (low, high) in enumerate(some.train.bounds):
+        rows = [float(value) for value in some.values[low:high, 0]]
+        differences = [later - earlier for earlier, later in zip(rows, rows[lag:], strict=False)]
+        if not differences:
+            assert np.isnan([absolute_IC[number, 0], squared_IC[number, 0]]).all()
+            continue
+        assert absolute_IC[number, 0] == pytest.approx(sum(map(abs, differences)) / len(differences), rel=1e-9)
+        assert squared_IC[number, 0] == pytest.approx(sum(d * d for d in differences) / len(differences), rel=1e-9)
+
+
+def test_mase_of_several_items_is_the_mean_of_theirs():
+    two = items([0, 2, 0, 0, 0], [0, 100, 0, 0, 0], split=THREE_ROWS)
+    totals = totals_of(np.array([[[10.0]], [[10.0]]]), np.array([[[11.0]], [[60.0]]]), two, item_N=[0, 1])
+
+    assert metrics(totals, two)["mase"] == pytest.approx((1 / 2 + 50 / 100) / 2)
+    assert item_metrics(totals)["mase"].tolist() == pytest.approx([0.5, 0.5])
+    assert item_metrics(totals)["wape"].tolist() == pytest.approx([0.1, 5])
+    assert item_metrics(totals)["bias"].tolist() == pytest.approx([0.1, 5])
+
+
+def test_an_item_without_a_seasonal_error_has_no_mase_and_is_named_and_counted():
+    three = items([0, 2, 0, 0, 0], [7, 7, 7, 0, 0], [0, 4, 0, 0, 0], split=THREE_ROWS)
+    totals = totals_of(np.full((3, 1, 1), 10.0), np.full((3, 1, 1), 14.0), three, item_N=[0, 1, 2])
+
+    scores = metrics(totals, three)
+
+    assert scores["mase"] == pytest.approx((4 / 2 + 4 / 4) / 2)
+    assert np.isnan(item_metrics(totals)["mase"]).tolist() == [False, True, False]
+    assert scores["note"].startswith("MASE and RMSSE leave out 1 of 3 items (the same in every season: y)")
+
+
+def test_a_perfect_forecast_does_not_bring_an_item_without_seasonal_error_back():
+    still = items([7, 7, 7, 0, 0], [0, 4, 0, 0, 0], split=THREE_ROWS)
+    windows = Windows.of(still.test, torch.from_numpy(still.values), 1, 1)
+    scaler = Scaler(np.zeros((2, 1)), np.ones((2, 1)))
+
+    totals = evaluate(Forecaster("naive", context_length=1, horizon=1).build(0), windows, scaler,
+        seasonal_errors(still.test, 1, 1))  # fmt: skip
+
+    assert totals.by_item.absolute_IC.tolist() == [[0], [0]]
+    assert np.isnan(item_metrics(totals)["mase"]).tolist() == [True, False]
+
+
+def test_owa_is_the_mean_of_smape_and_mase_as_shares_of_naive2():
+    two = items([0, 2, 0, 0, 0], [0, 4, 0, 0, 0], split=THREE_ROWS)
+    target = np.full((2, 1, 1), 10.0)
+    ours, naive2 = (totals_of(target, target + error, two, item_N=[0, 1]) for error in (1.0, 4.0))
+
+    # MASE 3/8 against 3/2; sMAPE 200/21 against 800/24.
+    assert metrics(ours, two, naive2)["owa"] == pytest.approx((1 / 4 + (200 / 21) / (800 / 24)) / 2)
+    assert metrics(naive2, two, naive2)["owa"] == 1
+    assert metrics(totals_of(TARGET_NHC, FORECAST_NHC, ZIGZAG), ZIGZAG)["owa"] is None  # three origins
 
 
 def test_a_channel_that_stands_still_leaves_mase_blank_and_says_why():
@@ -141,7 +285,7 @@ def test_training_rows_of_one_season_leave_mase_blank_and_say_why():
 
     scores = score(TARGET_NHC, FORECAST_NHC, short)
 
-    assert np.isnan(seasonal_scale(short.train, 3)).all()
+    assert np.isnan(scale(short)).all()
     assert (scores["mase"], scores["note"]) == (
         None,
         "MASE is blank: the training part is not longer than one season",

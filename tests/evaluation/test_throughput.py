@@ -14,7 +14,7 @@ from tsbench.evaluation.throughput import PREDICT_BATCH_SIZE, Inference, PeakMem
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
-UNTRAINED = ("naive", "seasonal_naive", "profile")
+UNTRAINED = ("naive", "seasonal_naive", "profile", "naive2")
 
 
 def flops(model: str, channels: int = 1, **settings: Any) -> int:

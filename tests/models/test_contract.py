@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
+from tsbench.models.ahead import forecast_with
 from tsbench.models.layer_kinds import parse_layers
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import ModelSpec, model_specs
@@ -31,6 +32,13 @@ SHAPES = {
     "no season": WindowShape(10, 3, 1, 1, seasonality=1),
     "context of one": WindowShape(1, 2, 1, 1, seasonality=1),
     "context of one, mixing": WindowShape(1, 1, 3, 3, seasonality=1),
+}
+
+WITH_COVARIATES = {
+    "covariates": WindowShape(24, 6, 4, 1, seasonality=24, ahead=2),
+    "covariates, mixing": WindowShape(29, 7, 5, 3, seasonality=24, ahead=1),
+    "past covariates alone": WindowShape(24, 6, 2, 1, seasonality=24, ahead=0),
+    "static covariates alone": WindowShape(24, 6, 1, 1, seasonality=24, ahead=2),
 }
 
 
@@ -157,6 +165,30 @@ def test_a_deep_copy_forecasts_the_same_and_shares_nothing(spec: ModelSpec):
             parameter.zero_()
 
         assert torch.equal(twin(context), before)
+
+
+# Covariates
+
+
+@pytest.mark.parametrize("shape", WITH_COVARIATES.values(), ids=WITH_COVARIATES)
+@pytest.mark.parametrize("spec", [param for param in SPECS if param.values[0].learned])
+def test_every_learned_model_takes_covariates(spec: ModelSpec, shape: WindowShape):
+    model, context = build(spec, shape).train(), windows(shape, count=32)
+    ahead = torch.randn(32, shape.horizon, shape.ahead) if shape.ahead else None
+    if isinstance(model, ClosedForm):
+        target, spread = torch.randn(32, shape.horizon, shape.channels_out), torch.ones(32, 1, shape.channels_out)
+        model.add(*(part.double() for part in (context, target, spread)), None if ahead is None else ahead.double())
+        model.solve()
+
+    forecast = forecast_with(model, context, ahead)
+
+    assert forecast.shape == (32, shape.horizon, shape.channels_out)
+    assert forecast.isfinite().all()
+    if not isinstance(model, ClosedForm):
+        forecast.square().sum().backward()
+        started_at_zero = "ahead.body"  # behind a last layer of zeros, which alone has a gradient at first
+        unreached = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+        assert [name for name in unreached if not name.startswith(started_at_zero)] == []
 
 
 # The configuration

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
-from tsbench.models.linear import DLinear, Linear, NLinear, Ridge
+from tsbench.models.linear import DLinear, Linear, NLinear, Ridge, SeasonalRidge
 from tsbench.models.mlp import MLP
+from tsbench.models.naive import Profile
 
 SHAPE = WindowShape(8, 3, 2, 2)
 
@@ -126,3 +127,70 @@ def test_ridge_solves_a_context_with_a_column_of_zeros():
     model.solve()
 
     torch.testing.assert_close(model(context.double()), target.double())
+
+
+def solved_by_season(penalty: float, horizon: int, spread: float = 1.0) -> tuple[SeasonalRidge, Tensor, Tensor]:
+    """Over 30 windows of seven rows, with a season of three; in two parts."""
+    generator = torch.Generator().manual_seed(0)
+    context = torch.randn(30, 7, 1, generator=generator, dtype=torch.float64)
+    target = torch.randn(30, horizon, 1, generator=generator, dtype=torch.float64)
+    model = SeasonalRidge(WindowShape(7, horizon, seasonality=3), penalty=penalty).double()
+    for part in (slice(0, 11), slice(11, 30)):
+        model.add(context[part], target[part], torch.full_like(context[part, :1], spread))
+    model.solve()
+    return model, context[:, :, 0], target[:, :, 0]
+
+
+@pytest.mark.parametrize("horizon", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("penalty", [0.0, 0.3])
+def test_seasonal_ridge_weighs_the_seasons_by_least_squares_over_all_phases(penalty: float, horizon: int):
+    model, context, target = solved_by_season(penalty, horizon)
+    forecast_BH = model(context[:, :, None])[:, :, 0]
+
+    for season in range(-(-horizon // 3)):
+        steps = [step for step in range(3 * season, 3 * season + 3) if step < horizon]
+        past = np.concatenate([context[:, [1 + step % 3, 4 + step % 3]] for step in steps])
+        ahead = np.concatenate([target[:, step] for step in steps])
+        # Shrinking towards equal weights is shrinking to nothing what is left of their forecast.
+        expected = sklearn.linear_model.Ridge(alpha=penalty * len(past), fit_intercept=False)
+        expected.fit(past, ahead - past.mean(axis=1))
+        whole = expected.predict(past) + past.mean(axis=1)
+        np.testing.assert_allclose(np.concatenate([forecast_BH[:, step] for step in steps]), whole, rtol=1e-6)
+
+
+def test_seasonal_ridge_is_the_profile_before_it_is_solved_and_with_an_endless_penalty():
+    shape = WindowShape(6, 7, 2, 2, seasonality=3)
+    context = torch.randn(4, 6, 2, generator=torch.Generator().manual_seed(1))
+    endless, past, _ = solved_by_season(1e12, 5)
+
+    torch.testing.assert_close(SeasonalRidge(shape)(context), Profile(shape)(context))
+    whole_seasons = WindowShape(6, 5, seasonality=3)
+    expected = Profile(whole_seasons).double()(past[:, 1:, None])
+    torch.testing.assert_close(endless(past[:, :, None]), expected)
+
+
+def test_seasonal_ridge_aims_at_the_target_after_the_spread_is_put_back():
+    model, past, target = solved_by_season(0.3, 5, spread=4.0)
+
+    # Sixteen times the squares: a sixteenth of the penalty.
+    lighter = SeasonalRidge(WindowShape(7, 5, seasonality=3), penalty=0.3 / 16).double()
+    lighter.add(past[:, :, None], target[:, :, None] / 4, torch.ones(len(past), 1, 1, dtype=torch.float64))
+    lighter.solve()
+    torch.testing.assert_close(model.weight_DO, lighter.weight_DO)
+
+
+def test_seasonal_ridge_reads_all_mixed_channels():
+    generator = torch.Generator().manual_seed(2)
+    context = torch.randn(50, 4, 2, generator=generator, dtype=torch.float64)
+    target = context[:, :2].flip(2)  # each channel is the other's season before last
+    model = SeasonalRidge(WindowShape(4, 2, 2, 2, seasonality=2), penalty=0.0).double()
+
+    model.add(context, target, torch.ones(50, 1, 2, dtype=torch.float64))
+    model.solve()
+
+    torch.testing.assert_close(model(context), target)
+
+
+def test_seasonal_ridge_needs_a_season():
+    with pytest.raises(ConfigError, match="seasonal_ridge needs a context of at least one season: 24 rows, got 8"):
+        SeasonalRidge(WindowShape(8, 3, seasonality=24))

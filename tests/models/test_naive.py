@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
-from tsbench.models.naive import Naive, Profile, SeasonalNaive
+from tsbench.models.naive import Naive, Naive2, Profile, SeasonalNaive
 
 SHAPES = [WindowShape(12, 5, seasonality=4), WindowShape(11, 9, seasonality=4), WindowShape(7, 3, seasonality=7)]
 
@@ -68,3 +72,54 @@ def test_without_a_season_the_profile_is_the_mean_and_seasonal_naive_is_naive():
 def test_a_context_shorter_than_a_season_is_refused_with_the_remedy(name: str, model: type[nn.Module]):
     with pytest.raises(ConfigError, match=rf"{name} needs .* one season: 24 rows, got 23; give a longer --context-len"):
         model(WindowShape(23, 6, seasonality=24))
+
+
+# Naive2
+
+
+def by_hand(series: list[float], season: int, horizon: int) -> list[float]:
+    """M4's Naive2 in loops, after `Benchmarks and Evaluation.R`."""
+    count, mean = len(series), sum(series) / len(series)
+    power = sum((value - mean) ** 2 for value in series)
+    r = [
+        sum((series[t] - mean) * (series[t + lag] - mean) for t in range(count - lag)) / power
+        for lag in range(1, season + 1)
+    ]
+    limit = 1.645 * math.sqrt((1 + 2 * sum(value**2 for value in r[:-1])) / count)
+    if season == 1 or count < 3 * season or abs(r[-1]) <= limit:
+        return [series[-1]] * horizon
+    half, ratios = season // 2, [[] for _ in range(season)]
+    for t in range(half, count - half):
+        around = series[t - half : t + half + 1]
+        trend = (sum(around) - (around[0] + around[-1]) / 2 * (season % 2 == 0)) / season
+        ratios[t % season].append(series[t] / trend)
+    index = [sum(ratio) / len(ratio) for ratio in ratios]
+    index = [value * season / sum(index) for value in index]
+    return [series[-1] / index[(count - 1) % season] * index[(count + h) % season] for h in range(horizon)]
+
+
+@given(
+    season=st.sampled_from([1, 2, 4, 7]),
+    lengths=st.lists(st.integers(5, 60), min_size=1, max_size=4),
+    swing=st.sampled_from([0.0, 0.1, 0.8]),
+    seed=st.integers(0, 1000),
+)
+def test_naive2_is_that_of_the_m4_competition_for_series_of_any_length(
+    season: int, lengths: list[int], swing: float, seed: int
+):
+    rng = np.random.default_rng(seed)
+    series = [100 * (1 + swing * np.sin(2 * np.pi * np.arange(n) / season)) * rng.uniform(0.9, 1.1, n) for n in lengths]
+    history = torch.full((len(series), max(lengths), 1), torch.nan, dtype=torch.float64)
+    for row, values in zip(history, series, strict=True):
+        row[len(row) - len(values) :, 0] = torch.from_numpy(values)
+
+    forecast = Naive2(WindowShape(5, 6, seasonality=season))(history)
+
+    for row, values in zip(forecast, series, strict=True):
+        assert row[:, 0].tolist() == pytest.approx(by_hand(values.tolist(), season, 6))
+
+
+def test_naive2_leaves_series_with_values_that_are_not_positive_as_they_are():
+    season = torch.tensor([5.0, -5.0, 3.0, 0.0]).repeat(10)[None, :, None]
+
+    assert Naive2(WindowShape(40, 4, seasonality=4))(season).flatten().tolist() == [0, 0, 0, 0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
@@ -79,6 +79,8 @@ def step_up(model: Recurrent, cell: Cell, values_D: Tensor, states: list[State])
 
 
 def embedded(model: Recurrent, segment_P: Tensor) -> Tensor:
+    if isinstance(model.embed, nn.Identity):  # single steps
+        return segment_P
     return torch.relu(model.embed[0].weight @ segment_P + model.embed[0].bias)
 
 
@@ -119,6 +121,7 @@ def test_the_classic_form_reads_step_by_step_and_maps_the_last_output(
     shape = WindowShape(7, 4, channels_in=2, channels_out=2)
     model = build(model_class, shape, num_layers=num_layers, segment_length=1, decoder="direct")
     context_BLC = torch.randn(3, 7, 2)
+    assert model.recurrence.input_size == 2  # each row as it is
 
     expected = [model.decoder.linear(read(model, cell, window_LC)[0][-1]).view(4, 2) for window_LC in context_BLC]
 
@@ -329,7 +332,9 @@ def test_the_rolled_decoder_forecasts_the_same_first_steps_whatever_the_horizon(
 
 
 def test_the_rolled_decoder_needs_to_forecast_all_that_it_reads():
-    with pytest.raises(ConfigError, match=r"'rolled' reads its own forecast.* out \(1\) as in \(2\)"):
+    with pytest.raises(
+        ConfigError, match=r"'rolled' reads its own forecast.* out \(1\) as in \(2, covariates among them\)"
+    ):
         build(RNN, WindowShape(6, 4, channels_in=2, channels_out=1), decoder="rolled")
 
 

@@ -25,7 +25,7 @@ from tsbench.training.fit import ChunkStream, Progress
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.recipe import Recipe
 
-LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile")]
+LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile", "naive2")]
 
 Train = Callable[..., Forecaster]
 
@@ -54,7 +54,7 @@ def test_the_same_seed_gives_the_same_bits(model: str, small_panel: Panel, train
 
     assert torch.equal(weights(one), weights(same))
     assert one.predict(small_panel).equals(same.predict(small_panel))
-    if model != "ridge":  # solved, not drawn
+    if "ridge" not in model:  # solved, not drawn
         assert not torch.equal(weights(one), weights(other))
 
 

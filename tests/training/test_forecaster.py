@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from tsbench.data.panel import Panel
+from tsbench.data.splits import SplitByLast
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.errors import ConfigError, DataError, MachineError
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
-UNTRAINED = ("naive", "seasonal_naive", "profile")
+UNTRAINED = ("naive", "seasonal_naive", "profile", "naive2")
 LEARNED = [name for name in model_specs() if name not in UNTRAINED]
-DRAWN = [name for name in LEARNED if name != "ridge"]
+DRAWN = [name for name in LEARNED if "ridge" not in name]
 """Models that forecast something before they are fitted."""
 quiet_lightning = pytest.mark.filterwarnings("ignore:::lightning.*")
 TINY = {"max_steps": 3, "validate_every": 3, "batch_size": 8}
@@ -347,3 +350,96 @@ def test_the_global_random_state_does_not_reach_the_weights(train: Train):
     other = train("mlp", recipe=TINY)
 
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+# Panels of several items
+
+
+def items_of(levels: Sequence[float], names: str, seed: int = 4) -> Panel:
+    """An item for each level, 80 days and longer, of positive values."""
+    lengths = [80 + 7 * number for number in range(len(levels))]
+    rng = np.random.default_rng(seed)
+    values = [level * rng.uniform(0.5, 1.5, n) for level, n in zip(levels, lengths, strict=True)]
+    stamps = [pd.date_range("2024-01-01", periods=n, freq="D").to_numpy("datetime64[ns]") for n in lengths]
+    return Panel(
+        name="shops", values=np.concatenate(values).astype(np.float32)[:, None], timestamps=np.concatenate(stamps),
+        channels=("sales",), freq="D", seasonality=7, split=SplitByLast(test=7), items=tuple(names),
+        offsets=np.cumsum([0, *lengths]),
+    )  # fmt: skip
+
+
+def only(panel: Panel, order: Sequence[int]) -> Panel:
+    """These items in this order."""
+    pieces = [slice(*panel.offsets[number : number + 2]) for number in order]
+    return replace(
+        panel,
+        values=np.concatenate([panel.values[piece] for piece in pieces]),
+        timestamps=np.concatenate([panel.timestamps[piece] for piece in pieces]),
+        items=tuple(panel.items[number] for number in order),
+        offsets=np.cumsum([0, *(piece.stop - piece.start for piece in pieces)]),
+    )
+
+
+@pytest.mark.parametrize("model", ["seasonal_naive", "naive2", "linear", "gru", "transformer"])
+@pytest.mark.parametrize("recipe", [{}, {"log": False, "instance_norm": "none"}], ids=["default", "plain"])
+def test_a_forecast_of_an_item_depends_on_no_other_item_and_on_no_order(model: str, recipe: dict[str, Any]):
+    panel = items_of([1, 100, 10_000], "abc")
+    forecaster = Forecaster(model, context_length=14, horizon=7, recipe={**recipe, "max_steps": 5})
+    forecaster.fit(panel.train, panel.validation)
+
+    def forecasts(of: Panel) -> dict[str, np.ndarray]:
+        return {item: rows["forecast"].to_numpy() for item, rows in forecaster.predict(of).groupby("item")}
+
+    whole = forecasts(panel)
+    for order in ([2, 0, 1], [0], [1, 2]):
+        for item, forecast in forecasts(only(panel, order)).items():
+            np.testing.assert_allclose(forecast, whole[item], rtol=1e-5)
+
+
+def test_items_count_alike_whatever_their_level():
+    """A thousand times the level leaves the loss as it was; so are the weights, and forecasts are a thousand times."""
+    one, other = (
+        Forecaster("linear", context_length=14, horizon=7, recipe={"max_steps": 20}).fit(panel.train, panel.validation)
+        for panel in (items_of([1, 1], "ab"), items_of([1, 1000], "ab"))
+    )
+
+    np.testing.assert_allclose(
+        one.predict(items_of([1, 1], "ab"))["forecast"] * ([1] * 7 + [1000] * 7),
+        other.predict(items_of([1, 1000], "ab"))["forecast"],
+        rtol=1e-3,
+    )
+
+
+def test_a_logarithmic_forecaster_forecasts_values_above_zero_that_grow_with_the_context():
+    forecaster = Forecaster("mlp", context_length=14, horizon=7, recipe={"log": True}).build(0).eval()
+    context = torch.rand(3, 14, 1) + 0.1
+
+    assert (forecaster.infer(context) > 0).all()
+    torch.testing.assert_close(forecaster.infer(10 * context), 10 * forecaster.infer(context), rtol=1e-4, atol=1e-4)
+
+
+def test_with_the_spread_as_scale_windows_weigh_alike_in_the_loss():
+    forecaster = Forecaster("linear", context_length=14, horizon=7, recipe={"loss_scale": "spread"}).build(0)
+    context, target = torch.randn(3, 14, 1), torch.randn(3, 7, 1)
+
+    loss, of_larger = (float(forecaster.loss((size * context, size * target))) for size in (1, 50))
+
+    assert of_larger == pytest.approx(loss, rel=1e-3)
+
+
+def test_forecasts_of_fifty_thousand_items_need_no_loop_over_them():
+    count = 50_000
+    stamps = pd.date_range("2024-01-01", periods=30, freq="D").to_numpy("datetime64[ns]")
+    panel = Panel(
+        name="many", values=np.tile(np.arange(30, dtype=np.float32), count)[:, None], timestamps=np.tile(stamps, count),
+        channels=("sales",), freq="D", seasonality=7, split=SplitByLast(test=3), items=tuple(map(str, range(count))),
+        offsets=np.arange(count + 1) * 30,
+    )  # fmt: skip
+    forecaster = Forecaster("naive", context_length=7, horizon=3).fit(panel.train, panel.validation)
+
+    clock = time.process_time()
+    frame = forecaster.predict(panel)
+
+    assert time.process_time() - clock < 5  # a frame for each item takes a minute
+    assert len(frame) == 3 * count
+    assert frame["forecast"].to_numpy() == pytest.approx(29)

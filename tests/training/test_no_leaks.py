@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from torch import Tensor
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.synthetic import synthetic_panel
-from tsbench.data.windows import Windows
+from tsbench.data.windows import CovariateRows, Windows
 from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
-LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile")]
+LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile", "naive2")]
 RECIPE = {"max_steps": 12, "validate_every": 3, "batch_size": 8, "learning_rate": 0.02}
 
 
@@ -88,6 +89,69 @@ def test_a_forecast_needs_no_later_rows_at_all(small_panel: Panel):
 
     with_later_rows = forecaster.scaler.invert(forecasts(forecaster, small_panel)[0].numpy())
     np.testing.assert_allclose(frame["forecast"].to_numpy().reshape(2, 6).T, with_later_rows, rtol=1e-5)
+
+
+def with_covariate(panel: Panel, column: str, rows: slice, value: float) -> Panel:
+    """The panel with other values of a covariate in some rows."""
+    covariates = panel.covariates
+    changed = covariates.rows.copy()
+    changed[rows, panel.roles.columns.index(column)] = value
+    return replace(panel, covariates=replace(covariates, rows=changed))
+
+
+def forecasts_with_covariates(forecaster: Forecaster, panel: Panel) -> Tensor:
+    """Of all windows of the test part, item by item, `[N, H, C]`; scaled as the forecaster was fitted."""
+    values_TC = torch.from_numpy(forecaster.scaler.apply(panel.values))
+    covariates = CovariateRows.of(panel, forecaster.covariate_scaler, values_TC.device)
+    windows = Windows.of(panel.test, values_TC, 24, 6, covariates)
+    return torch.cat([forecaster.infer(context, given) for context, _, given in windows.in_order(32)])
+
+
+RECIPES = [{**RECIPE, "channel_mode": mode} for mode in ("independent", "mixing")]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=["independent", "mixing"])
+@pytest.mark.parametrize("model", LEARNED)
+def test_a_past_covariate_never_reaches_the_horizon_and_a_known_one_does(
+    model: str, recipe: dict[str, Any], covariate_panel: Panel
+):
+    forecaster = Forecaster(model, context_length=24, horizon=6, recipe=recipe)
+    forecaster.fit(covariate_panel.train, covariate_panel.validation)
+    origin = first_row(covariate_panel, "test")  # of the first window's forecast
+
+    def first_forecast(column: str, rows: slice) -> Tensor:
+        return forecasts_with_covariates(forecaster, with_covariate(covariate_panel, column, rows, 2.5))[0]
+
+    before = forecasts_with_covariates(forecaster, covariate_panel)[0]
+    assert torch.equal(first_forecast("wind", slice(origin, None)), before)
+    assert torch.equal(first_forecast("wind", slice(origin, origin + 6)), before)
+    assert not torch.equal(first_forecast("wind", slice(origin - 1, origin)), before)
+    assert torch.equal(first_forecast("price", slice(origin + 6, None)), before)
+    for step in range(6):
+        assert not torch.equal(first_forecast("price", slice(origin + step, origin + step + 1)), before)
+    assert not torch.equal(first_forecast("price", slice(origin - 1, origin)), before)
+
+
+@pytest.mark.parametrize("model", LEARNED)
+def test_covariates_of_test_rows_reach_neither_scaler_nor_weights(model: str, covariate_panel: Panel):
+    blinded = covariate_panel
+    for column in covariate_panel.roles.columns:
+        for low, high in covariate_panel.bounds["test"]:
+            blinded = with_covariate(blinded, column, slice(low, high), np.nan)
+
+    seeing, blind = fit(model, covariate_panel), fit(model, blinded)
+
+    assert np.array_equal(seeing.covariate_scaler.mean, blind.covariate_scaler.mean)
+    assert np.array_equal(seeing.covariate_scaler.std, blind.covariate_scaler.std)
+    assert all(torch.equal(a, b) for a, b in zip(seeing.parameters(), blind.parameters(), strict=True))
+
+
+def test_covariates_of_validation_rows_do_not_reach_the_scaler(covariate_panel: Panel):
+    changed = covariate_panel
+    for low, high in covariate_panel.bounds["validation"]:
+        changed = with_covariate(changed, "price", slice(low, high), 1e6)
+
+    assert np.array_equal(Scaler.fit_covariates(changed.train).mean, Scaler.fit_covariates(covariate_panel.train).mean)
 
 
 def error(model: str, panel: Panel, **arguments: int) -> float:

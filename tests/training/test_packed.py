@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.synthetic import synthetic_panel
-from tsbench.data.windows import Windows
+from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.packed import PackingError, fit_together
@@ -30,6 +32,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("tcn", {"segment_length": 1, "readout": "last"}),
     ("rnn", {}),
     ("rnn", {"num_layers": 2, "nonlinearity": "relu", "decoder": "rolled"}),
+    ("rnn", {"segment_length": 1, "decoder": "direct"}),
     ("gru", {}),
     ("gru", {"num_layers": 2, "bidirectional": True, "decoder": "direct"}),
     ("lstm", {}),
@@ -47,8 +50,9 @@ def panel() -> Panel:
 
 
 def windows_of(panel: Panel, part: str) -> Windows:
-    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply(panel.values))
-    return Windows.of(getattr(panel, part), values_TC, 48, 12)
+    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply_to(panel))
+    covariates = CovariateRows.of(panel, Scaler.fit_covariates(panel.train), values_TC.device)
+    return Windows.of(getattr(panel, part), values_TC, 48, 12, covariates)
 
 
 def together(
@@ -67,7 +71,7 @@ def alone(panel: Panel, model: str, recipe: dict[str, Any], seed: int, **argumen
 def forecaster(model: str, recipe: dict[str, Any], **arguments: Any) -> Forecaster:
     common = {"batch_size": 8, "learning_rate": 3e-3}
     return Forecaster(
-        model, context_length=48, horizon=12, channels=2, seasonality=24, recipe=common | recipe, **arguments
+        model, context_length=48, horizon=12, seasonality=24, recipe=common | recipe, **{"channels": 2, **arguments}
     )
 
 
@@ -87,6 +91,28 @@ def test_every_loss_of_sixty_steps_is_that_of_the_seeds_own_run(model: str, argu
         assert packed.training_log.best_step == own.training_log.best_step
         for name, value in own.state_dict().items():
             torch.testing.assert_close(packed.state_dict()[name], value, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"channel_mode": "mixing"}], ids=str)
+@pytest.mark.parametrize("model", ["linear", "gru", "transformer_encdec"])
+def test_seeds_take_covariates_together(model: str, recipe: dict[str, Any], covariate_panel: Panel):
+    recipe = {"max_steps": 20, "validate_every": 10, "precision": "64", **recipe}
+    given = {"covariates": covariate_panel.roles, "channels": covariate_panel.num_channels}
+
+    pack, _ = together(covariate_panel, model, recipe, **given)
+
+    for packed, seed in zip(pack, SEEDS, strict=True):
+        assert losses(packed) == pytest.approx(losses(alone(covariate_panel, model, recipe, seed, **given)), rel=1e-6)
+
+
+def test_seeds_of_several_items_train_together_on_logarithms_by_spread(covariate_panel: Panel):
+    panel = replace(covariate_panel, values=np.exp(covariate_panel.values / 5), covariates=None)
+    recipe = {"max_steps": 20, "validate_every": 10, "precision": "64", "log": True, "loss_scale": "spread"}
+
+    pack, _ = together(panel, "mlp", recipe)
+
+    for packed, seed in zip(pack, SEEDS, strict=True):
+        assert losses(packed) == pytest.approx(losses(alone(panel, "mlp", recipe, seed)), rel=1e-6)
 
 
 @pytest.mark.parametrize("model", ["linear", "mlp", "cnn", "tcn", "rnn", "gru", "lstm", "transformer"])
@@ -186,6 +212,7 @@ def test_the_shares_of_the_seeds_add_up_to_the_time_of_the_pack(panel: Panel):
     ("model", "arguments", "recipe", "reason"),
     [
         ("ridge", {}, {}, "solved for, not trained"),
+        ("seasonal_ridge", {}, {}, "solved for, not trained"),
         ("naive", {}, {}, "nothing to train"),
         ("mlp", {}, {"gradient_norms": True}, "gradient_norms"),
         ("mlp", {}, {"precision": "16"}, "one gradient scaler would couple the seeds"),

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tsbench.bench.records import Plan, PlannedRun, Run, written
+from tsbench.data.catalogue import members
+from tsbench.data.covariates import Roles
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, from_validation, nearest, unknown
@@ -40,10 +42,11 @@ class Experiment(BaseModel):
 
     title: str = ""
     datasets: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-    """Names of cards, or files."""
+    """Names of cards or of groups of them, or files."""
     context_lengths: Annotated[list[_PositiveInt], BeforeValidator(_as_list)] = []
     """None given: four seasons, or twice the horizon where that is longer."""
-    horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list), Field(min_length=1)]
+    horizons: Annotated[list[_PositiveInt], BeforeValidator(_as_list)] = []
+    """None given: the one that each dataset's split is made for."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_as_list), Field(min_length=1)] = [0, 1, 2]
     models: dict[str, dict[str, Any]] = {}
     """A table per model with its keywords; a list is an axis (of lists, where a value is a list itself). `recipe` in it
@@ -177,21 +180,25 @@ def make_plan(
 
     Raises ConfigError for names, keys and values that do not exist, DataError when a dataset cannot hold a window.
     """
-    for dataset in experiment.datasets:
-        known_dataset(dataset)
+    datasets = [known_dataset(dataset) for dataset in members(experiment.datasets)]
     where = f"experiment {name!r}"
     rows = [row for section in _with_opponents(experiment.models).items() for row in _rows(*section, experiment, where)]
     _refuse_twins(rows, where)
-    panels = {dataset: load(dataset) for dataset in experiment.datasets}
-    _refuse_namesakes(panels, where)
+    loaded = {dataset: load(dataset) for dataset in datasets}
+    _refuse_namesakes(loaded, where)
+    panels = [fold for panel in loaded.values() for fold in panel.folds()]
     notes, runs = [], []
-    for panel in panels.values():
-        for horizon in experiment.horizons:
+    for panel in panels:
+        smallest = float(panel.train.values.min())
+        recipes = {row.label: _recipe_for(row, panel, smallest, where) for row in rows}
+        notes += _of_items(panel, experiment.recipe, smallest)
+        for horizon in experiment.horizons or [_own_horizon(panel, where)]:
             lengths = experiment.context_lengths
             if not lengths:
                 lengths = [default_context_length(panel, horizon)]
                 notes.append(
-                    f"{panel.name}, horizon {horizon}: context length {lengths[0]} (four seasons or two horizons)"
+                    f"{panel.name}, horizon {horizon}: context length {lengths[0]} "
+                    f"({'fourteen' if panel.has_items else 'four'} seasons or two horizons)"
                 )
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
@@ -210,14 +217,16 @@ def make_plan(
                             seed=seed,
                             model=row.model,
                             arguments=matched[row.label][0] if row.label in matched else row.arguments,
-                            recipe=row.recipe,
+                            recipe=recipes[row.label],
                             pretrained_digest=row.pretrained_digest,
                         ),
                     )
                     for row in rows
                     for seed in experiment.seeds
                 ]
-    differences = [line for line in dict.fromkeys(row.difference for row in rows) if line]
+    differences = _axes_in_words(experiment.recipe) + [
+        line for line in dict.fromkeys(row.difference for row in rows) if line
+    ]
     plan = Plan(
         title=experiment.title or name,
         experiment=name,
@@ -226,7 +235,37 @@ def make_plan(
         notes=notes,
         runs=runs,
     )
-    return plan, {panel.name: panel for panel in panels.values()}
+    return plan, {panel.name: panel for panel in panels}
+
+
+def _own_horizon(panel: Panel, where: str) -> int:
+    if panel.split.own_horizon is None:
+        raise ConfigError(
+            f"{where}: the split of {panel.name} ({panel.split}) is made for no horizon; give horizons, or --horizon"
+        )
+    return panel.split.own_horizon
+
+
+def _recipe_for(row: _Row, panel: Panel, smallest: float, where: str) -> Recipe:
+    recipe = row.recipe.for_panel(len(panel.items), smallest)
+    if recipe.log and not (panel.has_items and smallest > 0):
+        found = f"the smallest value of its training rows is {smallest:g}" if panel.has_items else "it has one item"
+        raise ConfigError(
+            f"{where}, [recipe] of {row.label}: log = true needs a panel of several items with values above zero, and "
+            f"of {panel.name} {found}; leave log out"
+        )
+    return recipe
+
+
+def _of_items(panel: Panel, said: Mapping[str, Any], smallest: float) -> list[str]:
+    """The recipe's other defaults for panels of several items: no word is lost on them elsewhere."""
+    if not panel.has_items:
+        return []
+    resolved = Recipe.model_validate({}).for_panel(len(panel.items), smallest)
+    words = [f"{key} {getattr(resolved, key)}" for key in sorted(resolved.model_fields_set - said.keys())]
+    return [
+        f"{panel.name}: {len(panel.items):,} items, each scaled by its level; defaults for them: {', '.join(words)}"
+    ]
 
 
 def _matched(
@@ -242,8 +281,13 @@ def _matched(
     for row in rows:
         spec = model_spec(row.model)
         if spec.widths:
-            channels = panel.num_channels if row.recipe.channel_mode == "mixing" else 1
-            shape = WindowShape(context_length, horizon, channels, channels, panel.seasonality)
+            shape = WindowShape.of(
+                context_length,
+                horizon,
+                panel.seasonality,
+                channels=panel.num_channels if row.recipe.channel_mode == "mixing" else 1,
+                covariates=panel.roles if row.recipe.covariates == "all" else Roles(),
+            )
             found[row.label] = match_parameters(spec, shape, row.arguments, experiment.num_parameters, where)
     return found
 
@@ -292,11 +336,15 @@ def _refuse_namesakes(panels: Mapping[str, Panel], where: str) -> None:
 
 
 def default_context_length(panel: Panel, horizon: int) -> int:
-    """Four seasons or twice the horizon, in whole seasons, but at most a quarter of the training rows."""
+    """Four seasons or twice the horizon, in whole seasons, but at most a quarter of the training rows.
+
+    Of several items, fourteen seasons (two weeks of hours), at most half of the shortest: they learn from each other.
+    """
     season = panel.seasonality
-    rows = max(4 * season, 2 * horizon)
+    wanted, share = (14, 2) if panel.has_items else (4, 4)
+    rows = max(wanted * season, 2 * horizon)
     shortest = int((panel.bounds["train"][:, 1] - panel.bounds["train"][:, 0]).min())
-    seasons = min(-(-rows // season), max(shortest // 4 // season, 1))
+    seasons = min(-(-rows // season), max(shortest // share // season, 1))
     return seasons * season
 
 
@@ -312,7 +360,7 @@ class _Row(BaseModel):
 
 
 def _with_opponents(models: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    sections = dict(models) or {name: {} for name in model_specs()}
+    sections = dict(models) or {name: {} for name, spec in model_specs().items() if not spec.reads_history}
     present = {str(section.get("model", name)) for name, section in sections.items()}
     return {name: {} for name in OPPONENTS if name not in present} | sections
 
@@ -327,6 +375,8 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
         raise ConfigError(f"{where}, [models.{name}]: recipe = {own_recipe!r}: write a table [models.{name}.recipe]")
     arguments = {key: value for key, value in section.items() if key not in ("recipe", "model")}
     recipe = {**experiment.recipe, **own_recipe}
+    if not spec.learned and isinstance(recipe.get("covariates"), list):
+        recipe["covariates"] = "none"  # it takes none: the rows of this axis would be the same
     common = _common_recipe(experiment.recipe, where)
     types = {keyword: argument.type for keyword, argument in spec.arguments.items()}
     for chosen, varied in _settings(arguments, types, f"{where}, [models.{name}]"):
@@ -428,6 +478,13 @@ def _common_recipe(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     axes = _axes(values, _recipe_types(), f"{where}, [recipe]")
     alone = {key: value for key, value in values.items() if key not in axes}
     return _recipe(alone, f"{where}, [recipe]").model_dump() | axes
+
+
+def _axes_in_words(recipe: Mapping[str, Any]) -> list[str]:
+    return [
+        f"rows differ in {key}: {', '.join(_told_apart(values))}"
+        for key, values in _axes(recipe, _recipe_types(), "[recipe]").items()
+    ]
 
 
 def _difference(name: str, own: Mapping[str, Any], common: Mapping[str, Any]) -> str:

@@ -114,12 +114,15 @@ def _explain_run(run: Run, prepared: Prepared, folder: Path, count: int) -> str:
         except TsbenchError as error:
             return f"skipped, it cannot be trained: {error}"
         write_durably(path, forecaster.save)
-    ExplanationStore(folder).write(run.key(), explain(forecaster, context_windows(run, prepared, count)))
+    ExplanationStore(folder).write(run.key(), explain(forecaster, *context_windows(run, prepared, count)))
     return f"explained on {count} test windows, {origin}"
 
 
-def context_windows(run: Run, prepared: Prepared, count: int) -> torch.Tensor:
-    """Scaled contexts `[W, L, C]` of test windows, evenly spaced over the test part; no target is gathered."""
+def context_windows(run: Run, prepared: Prepared, count: int) -> list[torch.Tensor]:
+    """Scaled contexts `[W, L, C]` of test windows, evenly spaced over the test part; no target is gathered.
+
+    Then their covariates `[W, L + H, K]`, where the run has any.
+    """
     import torch
 
     from tsbench.data.windows import Windows
@@ -127,4 +130,8 @@ def context_windows(run: Run, prepared: Prepared, count: int) -> torch.Tensor:
     starts = prepared.panel.test.starts(run.context_length, run.horizon)
     picks = np.linspace(0, len(starts) - 1, count).round().astype(np.int64)
     contexts = Windows(prepared.values_TC, torch.from_numpy(starts[picks]), run.context_length, horizon=0)
-    return contexts.batch(torch.arange(count, device=prepared.values_TC.device))[0]
+    context = contexts.batch(torch.arange(count, device=prepared.values_TC.device))[0]
+    covariates = prepared.covariates_for(run)
+    if covariates is None:
+        return [context]
+    return [context, covariates.gather(contexts.starts_N, run.context_length + run.horizon)]

@@ -42,7 +42,7 @@ class Run(_Value):
 
     dataset: str
     fingerprint: str
-    """Of the data: values, clock, channels, seasonality, split."""
+    """Of the data: values, clock, channels, seasonality, split, covariates."""
     context_length: int
     horizon: int
     seed: int
@@ -90,6 +90,8 @@ class DataFacts(_Value):
     attribution: str
     units: str
     channels: list[str]
+    covariates: dict[str, list[str]] = {}
+    """By role: past, known, calendar, static."""
     num_items: int
     num_rows: int
     freq: str
@@ -104,25 +106,32 @@ class Metrics(_Value):
     """Accuracy on the test split: every window, every step, every channel; smaller is better throughout."""
 
     mse_scaled: float
-    mae_scaled: float
-    rmse_scaled: float
-    mse: float
-    mae: float
-    rmse: float
-    smape: float
+    mae_scaled: float | None = None
+    """This and what follows may be unknown of a result that was imported."""
+    rmse_scaled: float | None = None
+    mse: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    smape: float | None = None
     """Percent, 200 |y - f| / (|y| + |f|), 0 where both are zero, in original units (M4)."""
-    mase: float | None
-    """Mean over channels of MAE / in-sample mean absolute difference at the seasonal lag (training rows)."""
+    mase: float | None = None
+    """Mean over items of MAE / in-sample mean absolute difference at the seasonal lag, mean over channels."""
+    rmsse: float | None = None
+    """The same with squares, and a root for each item and channel."""
     owa: float | None = None
-    """Defined where Naive2 is: not on splits with more than one origin per item."""
+    """Mean of sMAPE and MASE, each as a share of Naive2's; for one forecast per item."""
+    wape: float | None = None
+    """Sum of absolute errors / sum of absolute targets, in original units; also called ND."""
+    bias: float | None = None
+    """Sum of forecast - target / sum of absolute targets: greater than zero where forecasts are too high."""
     note: str = ""
     """Why a metric is blank."""
     num_scored_windows: int
     points_digest: str
     """Of the scored (item, timestamp, step) set; runs are compared only when it is the same."""
-    by_step: dict[str, list[float]]
+    by_step: dict[str, list[float]] = {}
     """mse_scaled, mae_scaled, mse, mae: one value per step ahead."""
-    by_channel: dict[str, list[float]]
+    by_channel: dict[str, list[float]] = {}
     """The same, one value per channel."""
 
 
@@ -256,6 +265,8 @@ class Record(_Value):
     """Where the recipe asks for `gradient_norms`."""
     packing: Packing | None = None
     """None where nobody asked: a seed alone, or a model that is not trained."""
+    imported: str = ""
+    """The file that it came from, where it was made elsewhere: then there is neither cost nor machine."""
 
 
 class KeptLosses(NamedTuple):
@@ -393,9 +404,48 @@ class Plan(_Value):
         if not path.is_file():
             raise ConfigError(f"{folder}: no plan.json, so no results; `tsbench run --output {folder}` makes them")
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(path.read_bytes()).with_imports(folder)
         except ValidationError as error:
             raise ConfigError(f"{path}: not a plan this version reads; run the experiment again to renew it") from error
+
+    def with_imports(self, folder: Path) -> Plan:
+        """With what was imported into a folder for the tasks of the plan: it stays when the experiment changes."""
+        known = {planned.run.key() for planned in self.runs}
+        questions = {(planned.run.task, planned.run.fingerprint) for planned in self.runs}
+        added = [
+            planned
+            for planned in Imports.load(folder).runs
+            if (planned.run.task, planned.run.fingerprint) in questions and planned.run.key() not in known
+        ]
+        labels = dict.fromkeys(planned.label for planned in added)
+        notes = [f"{label} was imported: made elsewhere, neither trained nor timed here" for label in labels]
+        return self.model_copy(update={"runs": [*self.runs, *added], "notes": [*self.notes, *notes]})
+
+
+class Imports(_Value):
+    """The runs of a folder whose results were made elsewhere, beside its plan: `imports.json`."""
+
+    runs: list[PlannedRun] = []
+
+    @classmethod
+    def load(cls, folder: Path) -> Imports:
+        path = folder / "imports.json"
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ConfigError(f"{path}: not imports this version reads; delete it and import again") from error
+
+    def with_runs(self, runs: list[PlannedRun]) -> Imports:
+        """With these in place of those of the same label and task."""
+        renewed = {(planned.label, planned.run.task) for planned in runs}
+        kept = [planned for planned in self.runs if (planned.label, planned.run.task) not in renewed]
+        return Imports(runs=[*kept, *runs])
+
+    def save(self, folder: Path) -> None:
+        text = self.model_dump_json(indent=1).encode()
+        write_durably(folder / "imports.json", lambda file: file.write(text))
 
 
 def measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
@@ -415,9 +465,9 @@ def measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
 def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFrame:
     """One row per run of the experiment that was last run in a folder, failures included.
 
-    Columns: `dataset, label, model, context_length, horizon, seed, status, reason`, then every metric and cost of
-    `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword,
-    a list or a table in words.
+    Columns: `dataset, label, model, context_length, horizon, seed, status, reason, imported`, then every metric and
+    cost of `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every
+    keyword, a list or a table in words.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
@@ -439,8 +489,11 @@ _METRICS = (
     "mae",
     "rmse",
     "mase",
+    "rmsse",
     "smape",
     "owa",
+    "wape",
+    "bias",
     "num_scored_windows",
     "points_digest",
 )
@@ -474,6 +527,7 @@ def _row(record: Record, label: str | None) -> dict[str, Any]:
         "seed": run.seed,
         "status": record.status,
         "reason": record.reason,
+        "imported": record.imported,
     }
     for part, names in ((record.metrics, _METRICS), (record.cost, _COSTS)):
         values = {name: getattr(part, name, None) for name in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -36,21 +36,23 @@ from tsbench.bench.records import (
     forecaster_path,
     measured_beside_others,
     write_durably,
+    written,
 )
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.splits import PARTS
-from tsbench.data.windows import Windows
+from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
     EVALUATION_BATCH_SIZE,
+    Forecasts,
     evaluate,
     kept_losses,
     points_digest,
     sample_forecasts,
 )
 from tsbench.evaluation.energy import GpuMeter
-from tsbench.evaluation.metrics import metrics
+from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seasonal_errors
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
     Inference,
@@ -58,8 +60,10 @@ from tsbench.evaluation.throughput import (
     flops_per_window,
     measure_inference,
 )
+from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision
 from tsbench.training.forecaster import Forecaster
+from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
 from tsbench.training.progress import Progress
 
@@ -75,12 +79,14 @@ def run_plan(
     keep_forecasters: bool = False,
     pack: str = "never",
     measure_alone: bool = False,
+    loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, one after the other; each record is on the disk before the next run starts.
 
     A run that fails leaves a record that says why, and the matrix goes on. keep_forecasters: also what was trained.
     pack: when seeds are trained together (`PACKS`). measure_alone: read the speed of a model whose seeds were trained
     together again, from one of them.
+    loggers: names of trackers that follow every run.
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
@@ -97,16 +103,19 @@ def run_plan(
         here = prepare(group[0].run.dataset)
         packing, fits = None, None
         if len(group) > 1:
-            told = _ToAll(observer, group)
-            packing, fits = fit_if_it_pays([one.run for one in group], here, pack, told.advances, told.start)
+            told, group_runs = _ToAll(observer, group), [one.run for one in group]
+            packing, fits = fit_if_it_pays(group_runs, here, pack, told.advances, told.start, followed=bool(loggers))
         for place, planned in enumerate(group):
             fitted = fits[place] if fits else None
             if fitted is None:
                 observer.starts(planned)
             keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
+            log = open_log(loggers, folder, planned.run)
             tell = partial(observer.advances, planned)
-            record, arrays = execute(planned.run, here, tell, keep, fitted=fitted, packing=packing)
+            record, arrays = execute(planned.run, here, tell, keep, log, fitted=fitted, packing=packing)
             store.write(record, arrays)
+            for problem in log.problems if log else ():
+                observer.warns(planned, problem)
             observer.ends(planned, record)
     if measure_alone and pack != "never":
         for planned in measured_beside_others(plan, store):
@@ -134,21 +143,39 @@ class _ToAll:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A panel, its scaler, and its scaled values on the device."""
+    """A panel, its scalers, and its scaled values on the device."""
 
     panel: Panel
     scaler: Scaler
     values_TC: torch.Tensor
+    covariate_scaler: Scaler | None
+    covariates: CovariateRows | None
+    references: dict[tuple[int, int], ErrorTotals | None] = field(default_factory=dict)
+    """Naive2's totals by context length and horizon, None where an item has several windows; filled when needed."""
 
     @classmethod
     def on(cls, panel: Panel, device: torch.device) -> Prepared:
-        scaler = Scaler.fit(panel.train)
-        return cls(panel, scaler, torch.from_numpy(scaler.apply(panel.values)).to(device))
+        scaler, covariate_scaler = Scaler.fit(panel.train), Scaler.fit_covariates(panel.train)
+        return cls(
+            panel,
+            scaler,
+            torch.from_numpy(scaler.apply_to(panel)).to(device),
+            covariate_scaler,
+            CovariateRows.of(panel, covariate_scaler, device),
+        )
 
     def windows(self, run: Run) -> dict[str, Windows]:
         """By part: train, validation, test."""
         parts = {part: getattr(self.panel, part) for part in PARTS}
-        return {name: Windows.of(part, self.values_TC, run.context_length, run.horizon) for name, part in parts.items()}
+        covariates = self.covariates_for(run)
+        return {
+            name: Windows.of(part, self.values_TC, run.context_length, run.horizon, covariates)
+            for name, part in parts.items()
+        }
+
+    def covariates_for(self, run: Run) -> CovariateRows | None:
+        """None where the run is to do without."""
+        return self.covariates if run.recipe.covariates == "all" and model_spec(run.model).learned else None
 
     def forecaster(self, run: Run) -> Forecaster:
         forecaster = Forecaster(
@@ -157,11 +184,28 @@ class Prepared:
             horizon=run.horizon,
             channels=self.panel.num_channels,
             seasonality=self.panel.seasonality,
+            covariates=self.panel.roles,
             recipe=run.recipe,
             **run.arguments,
         )
         forecaster.scaler = self.scaler
+        forecaster.covariate_scaler = self.covariate_scaler if forecaster.covariates else None
         return forecaster
+
+    def score(self, forecaster: Forecasts, windows: Windows) -> ErrorTotals:
+        """On the test part."""
+        seasonal = seasonal_errors(self.panel.test, windows.context_length, windows.horizon)
+        return evaluate(forecaster, windows, self.scaler, seasonal)
+
+    def naive2(self, run: Run) -> ErrorTotals | None:
+        """What OWA compares with. It is defined for one forecast per item, as in M4."""
+        task = run.context_length, run.horizon
+        if task not in self.references:
+            windows = self.windows(run)["test"]
+            is_defined = len(windows) == len(windows.items_N.unique())
+            reference = self.forecaster(run.model_copy(update={"model": "naive2", "arguments": {}})).build(0).eval()
+            self.references[task] = self.score(reference, windows) if is_defined else None
+        return self.references[task]
 
 
 @dataclass
@@ -178,8 +222,9 @@ class Fitted:
     error: Diverged | None = None
 
 
-def fit(run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None) -> Fitted:
+def fit(run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None, log: RunLog | None) -> Fitted:
     windows, forecaster, clock = prepared.windows(run), prepared.forecaster(run), Clock()
+    forecaster.run_log = log
     device = prepared.values_TC.device
     with PeakMemory(device) as memory, GpuMeter(device) as meter, clock("fit"):
         forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
@@ -207,12 +252,16 @@ def fit_if_it_pays(
     pack: str,
     tell: Callable[[Progress], None] | None = None,
     starts: Callable[[], None] | None = None,
+    *,
+    followed: bool = False,
 ) -> tuple[Packing, list[Fitted] | None]:
     """Train runs together that differ in their seed alone, where that pays; None: they are to be trained one by one.
 
-    starts: is told when the decision is for it.
+    starts: is told when the decision is for it. followed: whether loggers follow each run.
     """
     try:
+        if followed:
+            raise PackingError("loggers follow one training at a time")
         packing = _decide(runs, prepared, pack)
         if packing.seeds == 1:
             return packing, None
@@ -239,7 +288,13 @@ def _decide(runs: list[Run], prepared: Prepared, pack: str) -> Packing:
         return _quickest_step(forecaster.fit_windows(windows["train"], windows["validation"], seed=short[0].seed))
 
     machine = describe_machine(prepared.values_TC.device).model_dump(mode="json")
-    return decide(runs, pack, {"channels": prepared.panel.num_channels, "machine": machine}, together, alone)
+    roles = prepared.panel.roles
+    where = {
+        "channels": prepared.panel.num_channels,
+        "covariates": [len(roles.columns), roles.num_ahead],
+        "machine": machine,
+    }
+    return decide(runs, pack, where, together, alone)
 
 
 def _quickest_step(forecaster: Forecaster) -> float:
@@ -252,21 +307,22 @@ def execute(
     prepared: Prepared,
     tell: Callable[[Progress], None] | None = None,
     keep: Path | None = None,
+    log: RunLog | None = None,
     *,
     fitted: Fitted | None = None,
     packing: Packing | None = None,
 ) -> tuple[Record, dict[str, np.ndarray]]:
     """One run, from weights to record, and what is kept beside it. A failure is a record, too.
 
-    keep: the file for the trained forecaster, if it is wanted. fitted: what was trained already, together with other
-    seeds; packing: the decision about that.
+    keep: the file for the trained forecaster, if it is wanted. log: the loggers that follow it. fitted: what was
+    trained already, together with other seeds; packing: the decision about that.
     """
     answer: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     status: Status = "ok"
     reason = detail = ""
     try:
-        fitted = fitted or fit(run, prepared, tell)
+        fitted = fitted or fit(run, prepared, tell, log)
         answer, arrays = _answer(run, prepared, fitted)
     except Diverged as error:
         status, reason = "diverged", str(error)
@@ -278,7 +334,28 @@ def execute(
         status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
     if keep is not None and fitted is not None and answer:
         write_durably(keep, fitted.forecaster.save)
-    return record_of(run, prepared, status=status, reason=reason, detail=detail, packing=packing, **answer), arrays
+    record = record_of(run, prepared, status=status, reason=reason, detail=detail, packing=packing, **answer)
+    if log is not None:
+        _end_log(log, record)
+    return record, arrays
+
+
+def open_log(names: Sequence[str], folder: Path, run: Run) -> RunLog | None:
+    """The loggers of one run, in `logs` below a folder of results."""
+    if not names:
+        return None
+    group = f"{run.dataset}-{run.context_length}-{run.horizon}"
+    settings = run.model_dump(mode="json", exclude={"arguments", "recipe"})
+    settings |= {name: written(value, full=True) for name, value in run.arguments.items()}
+    settings |= {f"recipe.{name}": written(value, full=True) for name, value in run.recipe.model_dump().items()}
+    return RunLog(names, Place(folder / "logs", group, f"{run.model}-seed{run.seed}-{run.key()}"), settings)
+
+
+def _end_log(log: RunLog, record: Record) -> None:
+    """The errors of the test part, which no look at the validation part has."""
+    errors = {} if record.metrics is None else record.metrics.model_dump(include={"mse_scaled", "mae_scaled"})
+    step = record.cost.steps if record.cost else 0
+    log.end(step, {f"test_{name}": value for name, value in errors.items() if value is not None}, record.status)
 
 
 def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
@@ -287,7 +364,7 @@ def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
         key=run.key(),
         run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=_data_facts(prepared.panel),
+        data=data_facts(prepared.panel),
         machine=describe_machine(prepared.values_TC.device),
         **outcome,
     )
@@ -300,37 +377,36 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     panel, scaler, forecaster = prepared.panel, prepared.scaler, fitted.forecaster
     windows, clock = prepared.windows(run), Clock({"fit": fitted.seconds})
     with PeakMemory(prepared.values_TC.device) as memory, clock("evaluate"):
-        totals = evaluate(forecaster, windows["test"], scaler)
+        totals = prepared.score(forecaster, windows["test"])
     memory.mib = max(memory.mib, fitted.memory.mib)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
-    scores = metrics(
-        totals.squared_HC,
-        totals.absolute_HC,
-        totals.symmetric_HC,
-        totals.num_windows,
-        scaler=scaler,
-        train=panel.train,
-    )
-    accuracy = Metrics(
-        **scores,
-        num_scored_windows=totals.num_windows,
-        points_digest=points_digest(panel.test, run.context_length, run.horizon),
-    )
     answer = {
-        "metrics": accuracy,
+        "metrics": scores(totals, prepared, run),
         "cost": _cost(fitted, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
-    return answer, arrays | kept_losses(totals, panel.test, run.context_length, run.horizon)
+    arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
+    if panel.has_items:
+        arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
+    return answer, arrays
+
+
+def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
+    """All metrics of a run, with what it was scored on."""
+    test = prepared.panel.test
+    by_name = metrics(totals, prepared.panel, prepared.naive2(run))
+    digest = points_digest(test, run.context_length, run.horizon)
+    return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
 
 
 def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]) -> Cost:
     forecaster, log = fitted.forecaster, fitted.forecaster.training_log
-    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds - log.gradient_seconds, 0.0)
+    in_clocks = log.train_seconds + log.validate_seconds + log.gradient_seconds + log.log_seconds
+    building = max(seconds["fit"] - in_clocks, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
@@ -442,7 +518,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _data_facts(panel: Panel) -> DataFacts:
+def data_facts(panel: Panel) -> DataFacts:
+    """What a record says of the data."""
+
     def span(part: str) -> list[str]:
         low, high = panel.bounds[part][0]
         first, last = pd.Timestamp(panel.timestamps[low]), pd.Timestamp(panel.timestamps[high - 1])
@@ -456,6 +534,7 @@ def _data_facts(panel: Panel) -> DataFacts:
         attribution=about.attribution,
         units=about.units,
         channels=list(panel.channels),
+        covariates=panel.roles.by_name(),
         num_items=len(panel.items),
         num_rows=len(panel.values),
         freq=panel.freq,

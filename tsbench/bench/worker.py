@@ -63,7 +63,15 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
     import torch
 
     from tsbench.bench.records import RecordStore, forecaster_path
-    from tsbench.bench.runner import Prepared, execute, fit_if_it_pays, flops_before, measured_alone, record_of
+    from tsbench.bench.runner import (
+        Prepared,
+        execute,
+        fit_if_it_pays,
+        flops_before,
+        measured_alone,
+        open_log,
+        record_of,
+    )
     from tsbench.training.devices import check_precision, resolve_device
 
     torch.set_num_threads(1)  # where OMP_NUM_THREADS is not read
@@ -83,8 +91,11 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
     def carry_out(run: Run, packing: Packing | None, fitted: Fitted | None = None) -> None:
         keep = forecaster_path(setting.folder, run.key()) if setting.keep_forecasters else None
         here = prepare(run.dataset)
-        record, arrays = execute(run, here, _now_and_then(tell), keep, fitted=fitted, packing=packing)
+        log = open_log(setting.loggers, setting.folder, run)
+        record, arrays = execute(run, here, _now_and_then(tell), keep, log, fitted=fitted, packing=packing)
         store.write(_beside(record, setting.num_workers), arrays)
+        for problem in log.problems if log else ():
+            tell("warns", problem)
         tell("recorded", run.key())
 
     while True:
@@ -93,9 +104,9 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
             case "run", run, packing:
                 carry_out(run, packing)
             case "together", runs:
-                starts = partial(tell, "packs")
+                here, starts = prepare(runs[0].dataset), partial(tell, "packs")
                 packing, pack = fit_if_it_pays(
-                    runs, prepare(runs[0].dataset), setting.pack, _now_and_then(tell), starts
+                    runs, here, setting.pack, _now_and_then(tell), starts, followed=bool(setting.loggers)
                 )
                 if pack is None:
                     tell("unpacks", packing)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +73,7 @@ class Setting:
     keep_forecasters: bool
     pack: str
     """When seeds are trained together, see `PACKS`."""
+    loggers: Sequence[str] = ()
 
 
 def number_of_workers(asked: int | str, plan: Plan, device: str) -> int:
@@ -129,6 +130,7 @@ def run_in_workers(
     measure_alone: bool,
     keep_forecasters: bool = False,
     pack: str = "never",
+    loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, longest first, in so many processes; each record is on the disk before its worker
     takes the next run.
@@ -137,7 +139,7 @@ def run_in_workers(
     second death it is recorded as failed.
 
     measure_alone: read each model's speed again when nothing else runs, from its first finished seed; also what an
-    interrupted matrix did not come to. keep_forecasters: also what was trained.
+    interrupted matrix did not come to. keep_forecasters: also what was trained. loggers: trackers of every run.
     """
     setting = Setting(
         panels=dict(panels),
@@ -148,6 +150,7 @@ def run_in_workers(
         recipes=list({planned.run.recipe.model_dump_json(): planned.run.recipe for planned in plan.runs}.values()),
         keep_forecasters=keep_forecasters,
         pack=pack,
+        loggers=loggers,
     )
     with _Pool(setting, observer, estimate) as pool:
         pool.carry_out(runs, setting.num_workers)
@@ -321,6 +324,10 @@ class _Pool:
         (planned,) = (planned for planned in worker.busy_with if planned.run.key() == key)
         worker.busy_with = [other for other in worker.busy_with if other is not planned]
         self.observer.ends(planned, self.store.read(key))
+
+    def _warns(self, worker: _Worker, what: str) -> None:
+        (planned,) = worker.busy_with  # loggers follow no seeds that train together
+        self.observer.warns(planned, what)
 
     def _done(self, worker: _Worker, _: None) -> None:
         worker.busy_with, worker.is_busy = [], False

@@ -34,6 +34,8 @@ def describe(panel: Panel) -> Iterator[str]:
         names = ", ".join(panel.items[:8]) + (", ..." if len(lengths) > 8 else "")
         yield f"items: {len(lengths):,} of {lengths.min():,} to {lengths.max():,} rows: {names}"
     yield f"targets: {', '.join(panel.channels[:12])}{', ...' if panel.num_channels > 12 else ''}"
+    for role, columns in panel.roles.by_name().items():
+        yield f"{role}: {', '.join(columns[:12])}{', ...' if len(columns) > 12 else ''}"
     yield f"freq {panel.freq}, seasonality {panel.seasonality} rows, fingerprint {panel.fingerprint}"
     yield from _seasons(panel)
     for part in (panel.train, panel.validation, panel.test):

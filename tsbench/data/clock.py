@@ -207,6 +207,9 @@ def infer_seasonality(freq: str) -> int:
     return round(cycle / seconds) if cycle % seconds == 0 else 1
 
 
-def following(last: np.datetime64, freq: str, count: int) -> pd.DatetimeIndex:
-    """The `count` stamps after the last one."""
-    return pd.date_range(pd.Timestamp(last), periods=count + 1, freq=freq)[1:]
+def following_each(lasts: np.ndarray, freq: str, count: int) -> np.ndarray:
+    """The `count` stamps after each of the last ones, `[items, count]`, datetime64[ns]."""
+    lasts = lasts.astype("datetime64[ns]")
+    end = pd.date_range(pd.Timestamp(lasts.max()), periods=count + 1, freq=freq)[-1]
+    grid = Grid.of(freq, np.array([lasts.min(), end.to_datetime64()]))
+    return grid.stamps(lasts[:, None], np.arange(1, count + 1)[None])

@@ -9,9 +9,12 @@ from inspect import signature
 from pathlib import Path
 
 from tsbench.data.cards import DatasetCard, list_cards, load_card, read_card
-from tsbench.data.files import fetch, read_verified
+from tsbench.data.catalogue import groups, is_group, members
+from tsbench.data.download import fetch
+from tsbench.data.files import is_unverified, read_verified
 from tsbench.data.panel import About, Panel
-from tsbench.data.readers import panel_of, read_panel, read_sheet, sheet_of_bytes
+from tsbench.data.readers import continued, panel_of, read_panel, read_sheet, sheet_of_bytes
+from tsbench.data.sheet import Sheet
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.errors import ConfigError, DataError, unknown
 
@@ -30,12 +33,16 @@ def load_dataset(name: str, *, data_dirs: Sequence[str | Path] = ()) -> Panel:
         if not Path(name).is_file():
             raise DataError(f"{name}: no such card")
         return panel_of_card(read_card(Path(name)), [*map(Path, data_dirs), Path(name).parent])
+    if is_group(name):
+        raise ConfigError(f"{name} is a group of datasets; load one of them: {', '.join(members([name]))}")
     return panel_of_card(load_card(name), [Path(folder) for folder in data_dirs])
 
 
 def looks_like_file(name: str) -> bool:
-    """Whether this names a file rather than a card; `sales.csv` does even when it is missing."""
-    return name not in list_cards() and (Path(name).suffix != "" or "/" in name or (name != "" and Path(name).exists()))
+    """Whether this names a file rather than a card or a group; `sales.csv` does even when it is missing."""
+    if Path(name).suffix != "" or "/" in name:
+        return True
+    return name != "" and Path(name).exists() and name not in list_cards() and not is_group(name)
 
 
 def is_card(path: Path) -> bool:
@@ -49,7 +56,7 @@ def is_card(path: Path) -> bool:
 def known_dataset(name: str) -> str:
     """The name itself. Raises ConfigError when it is neither a card nor a file."""
     if not looks_like_file(name) and name not in list_cards():
-        raise unknown("dataset", name, list_cards(), where="datasets")
+        raise unknown("dataset", name, [*list_cards(), *groups()], where="datasets")
     return name
 
 
@@ -67,6 +74,15 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{where}: {error}") from error
         return replace(panel, name=card.name, about=about, defects=card.defects)
+    sheets = [_sheet(one, data_dirs) for one in card.each_file()]
+    sheet = sheets[0] if len(sheets) == 1 else continued(sheets, card)
+    defects = card.defects
+    if any(is_unverified(one) for one in card.each_file()):
+        defects += ("The content was not verified: no checksum of the file is known.",)
+    return panel_of(sheet, card, name=card.name, about=about, defects=defects)
+
+
+def _sheet(card: DatasetCard, data_dirs: Sequence[Path]) -> Sheet:
+    """What the card's first file holds."""
     path = fetch(card, data_dirs)
-    sheet = read_sheet(path, card) if path.is_dir() else sheet_of_bytes(read_verified(path, card), str(path), card)
-    return panel_of(sheet, card, name=card.name, about=about, defects=card.defects)
+    return read_sheet(path, card) if path.is_dir() else sheet_of_bytes(read_verified(path, card), str(path), card)

@@ -11,14 +11,14 @@ import pandas as pd
 
 from tsbench.data.clock import Grid
 from tsbench.data.numbers import to_numbers
-from tsbench.data.reading import Reading, remedy
+from tsbench.data.reading import Reading, refuse_covariates, remedy
 from tsbench.data.sheet import Sheet
 from tsbench.data.tables import Table
 from tsbench.data.times import looks_like_time, shown, to_timestamps
 from tsbench.errors import DataError
 
-_TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
-_ITEM_NAMES = ("unique_id", "item_id", "series_id", "ts_id", "item", "series", "series_name", "id")
+TIME_NAMES = ("date", "datetime", "timestamp", "time", "ds")
+ITEM_NAMES = ("unique_id", "item_id", "series_id", "ts_id", "item", "series", "series_name", "id")
 _TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")
 
 
@@ -36,20 +36,26 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
     timestamps = _timestamps(table, columns, reading, notes) if columns else None
     item_columns = _item_columns(table, columns, timestamps, reading, notes)
     codes, items = _items(table, item_columns)
-    labels = _labels(table, [*columns, *item_columns], codes, len(items), reading, notes) if item_columns else []
-    targets = _targets(table, [*columns, *item_columns, *labels], columns, reading, notes)
-    values, inferred = to_numbers(table, targets, reading)
+    taken = [*columns, *item_columns, *_covariates(table, [*columns, *item_columns], reading)]
+    labels = _labels(table, taken, codes, len(items), reading, notes) if item_columns else []
+    targets = _targets(table, [*taken, *labels], columns, reading, notes)
+    channels = [*targets, *reading.covariates]
+    values, inferred = to_numbers(table, channels, reading)
+    is_counted = timestamps is None
     if timestamps is None:
-        timestamps = _made_up(codes, len(items), table.where, reading, notes)
+        timestamps = counted_stamps(codes, len(items), table.where, reading)
+        notes.append(f"timestamps: made up, {reading.freq} from {timestamps.min()} on (the file has none)")
     return Sheet(
         where=table.where,
         values=values,
         timestamps=timestamps,
         codes=codes,
         items=items,
-        channels=tuple(targets),
+        channels=tuple(channels),
         place=table.place,
         notes=(*notes, *inferred),
+        static=_static(table, codes, items, reading),
+        is_counted=is_counted,
     )
 
 
@@ -91,7 +97,7 @@ def _time_columns(table: Table, reading: Reading, notes: list[str]) -> list[str]
 
 def _find_time_column(table: Table) -> str | None:
     frame = table.frame
-    named = [column for column in frame.columns if str(column).strip().lower() in _TIME_NAMES]
+    named = [column for column in frame.columns if str(column).strip().lower() in TIME_NAMES]
     for column in named + [column for column in frame.columns if column not in named]:
         cells = frame[column]
         if pd.api.types.is_datetime64_any_dtype(cells) or isinstance(cells.dtype, pd.PeriodDtype):
@@ -132,7 +138,7 @@ def _from_parts(table: Table, columns: list[str]) -> pd.DatetimeIndex:
     return found
 
 
-def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, notes: list[str]) -> pd.DatetimeIndex:
+def counted_stamps(codes: np.ndarray, num_items: int, where: str, reading: Reading) -> pd.DatetimeIndex:
     """Stamps for rows without any: each item starts at `start` and goes on in steps of freq."""
     assert reading.freq is not None
     start = pd.Timestamp(reading.start or "1970-01-01")
@@ -141,7 +147,6 @@ def _made_up(codes: np.ndarray, num_items: int, where: str, reading: Reading, no
     lengths = np.bincount(codes, minlength=num_items)
     counted[order] = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     stamps = made_stamps(start, int(lengths.max()), reading.freq, where)
-    notes.append(f"timestamps: made up, {reading.freq} from {stamps[0]} on (the file has none)")
     return stamps[counted]
 
 
@@ -166,8 +171,8 @@ def _item_columns(
         return _present(table, reading.item_columns, " for the item")
     if reading.layout == "wide" or timestamps is None:
         return []
-    others = [column for column in table.frame.columns if column not in time_columns]
-    named = [column for column in others if str(column).strip().lower() in _ITEM_NAMES]
+    others = [column for column in table.frame.columns if column not in (*time_columns, *reading.static)]
+    named = [column for column in others if str(column).strip().lower() in ITEM_NAMES]
     repeats = bool(timestamps.has_duplicates)
     words = [column for column in others if not pd.api.types.is_numeric_dtype(table.frame[column])]
     for column in named:
@@ -211,6 +216,41 @@ def _items(table: Table, columns: list[str]) -> tuple[np.ndarray, tuple[str, ...
     return codes.astype(np.int64), tuple(joined)
 
 
+def _covariates(table: Table, taken: list[str], reading: Reading) -> list[str]:
+    """The columns that have a role beside the targets."""
+    columns = [
+        column
+        for role in ("past", "known", "static")
+        for column in _present(table, getattr(reading, role), f" for {role}")
+    ]
+    used = next((column for column in columns if column in taken), None)
+    if used is not None:
+        raise DataError(f"{table.where}: covariate {used!r} is the time or the item; name another column")
+    return columns
+
+
+def _static(table: Table, codes: np.ndarray, items: Sequence[str], reading: Reading) -> pd.DataFrame | None:
+    """The facts of each item, a row for each. Raises DataError where one changes within an item, or is missing."""
+    if not reading.static:
+        return None
+    frame = table.frame[list(reading.static)]
+    first = np.unique(codes, return_index=True)[1]  # every item of a table has a row
+    for column in reading.static:
+        values = pd.factorize(frame[column])[0]
+        if (values < 0).any():
+            row = int(np.argmax(values < 0))
+            raise DataError(f"{table.place(row, column)}: a missing static value; fill it, or leave the column out")
+        changed = values != values[first][codes]
+        if changed.any():
+            row = int(np.argmax(changed))
+            raise DataError(
+                f"{table.place(row, column)}: {str(frame[column].iloc[row])!r} after "
+                f"{str(frame[column].iloc[first[codes[row]]])!r} for item {items[codes[row]]!r}: a static covariate is "
+                "the same in all rows of an item; is it past or known?"
+            )
+    return frame.iloc[first].reset_index(drop=True)
+
+
 def _labels(
     table: Table, taken: list[str], codes: np.ndarray, num_items: int, reading: Reading, notes: list[str]
 ) -> list[str]:
@@ -229,6 +269,9 @@ def _targets(table: Table, taken: list[str], time_columns: list[str], reading: R
     others = [column for column in table.frame.columns if column not in taken]
     if reading.targets is not None:
         targets = _present(table, reading.targets, "")
+        rest = [column for column in others if column not in targets]
+        if rest:
+            notes.append(f"left out: {_listed(rest)}, as targets does not name them")
         twice = next((column for i, column in enumerate(targets) if column in targets[:i]), None)
         if twice is not None:
             raise DataError(f"{table.where}: target {twice!r} is there twice; name each column once")
@@ -238,16 +281,17 @@ def _targets(table: Table, taken: list[str], time_columns: list[str], reading: R
     elif time_columns == ["ds"] and "y" in others and len(others) > 1:
         targets = ["y"]
         rest = [column for column in others if column != "y"]
-        notes.append(
-            f"target: 'y', as the names ds and y mean it; left out: {', '.join(map(repr, rest[:8]))}"
-            f"{', ...' if len(rest) > 8 else ''}"
-        )
+        notes.append(f"target: 'y', as the names ds and y mean it; left out: {_listed(rest)}")
     else:
         targets = others
     if not targets:
         beside = f"the time column {time_columns[0]!r}" if time_columns else "the others"
         raise DataError(f"{table.where}: no column beside {beside}: nothing to forecast")
     return targets
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns[:8])) + (", ..." if len(columns) > 8 else "")
 
 
 def _is_series_a_row(table: Table) -> bool:
@@ -264,6 +308,7 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
     """One series a row, its name first; rows of short ones end in empty cells."""
     notes = [*table.notes, "layout: one series a row (V1 names it)"]
     where = table.where
+    refuse_covariates(reading, where, "one series a row")
     if reading.freq is None:
         raise DataError(f"{where}: one series a row and no timestamps; say the step: {remedy(where, 'freq=h')}")
     name_column, *columns = table.frame.columns
@@ -291,4 +336,5 @@ def _of_rows(table: Table, reading: Reading) -> Sheet:
         channels=("value",),
         place=lambda row, column: table.place(int(rows[row]), str(columns[steps[row]])),
         notes=(*notes, *inferred),
+        is_counted=True,
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
 
 import numpy as np
 
-from tsbench.data.splits import PARTS, SplitByFractions, SplitRule, cut
+from tsbench.data.covariates import Covariates, Roles
+from tsbench.data.splits import PARTS, Origins, SplitByFractions, SplitByOrigins, SplitRule, cut
 from tsbench.errors import DataError
 
 
@@ -44,6 +45,9 @@ class Panel:
     """Names of the items; a wide table is a panel of one item without a name."""
     offsets: np.ndarray = None  # type: ignore[assignment]  # None: one item
     """`[items + 1]`: item i owns the rows from offsets[i] to offsets[i + 1]."""
+    covariates: Covariates | None = None
+    padded: np.ndarray | int = 0
+    """`[items]`: rows at the beginning of each item that only fill its first contexts: no target, in no statistic."""
     about: About = About()
     inferred: tuple[str, ...] = ()
     """What was found out rather than told: said when a run starts, and in the report."""
@@ -57,9 +61,18 @@ class Panel:
             object.__setattr__(self, "offsets", np.array([0, len(self.values)], dtype=np.int64))
         if self.values.dtype != np.float32 or not self.values.flags.c_contiguous or self.values.ndim != 2:
             raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
+        if self.covariates is not None:
+            sizes = [(len(self.values), len(self.roles.columns)), (len(self.items), len(self.roles.static))]
+            for array, size in zip((self.covariates.rows, self.covariates.static), sizes, strict=True):
+                if array.dtype != np.float32 or not array.flags.c_contiguous or array.shape != size:
+                    raise DataError(
+                        f"{self.name}: covariates must be row-major float32 arrays, one of {sizes[0][0]:,} rows x "
+                        f"{sizes[0][1]} columns and one of {sizes[1][0]:,} items x {sizes[1][1]}"
+                    )
         if not isinstance(self.seasonality, Integral) or self.seasonality < 1:
             raise DataError(f"{self.name}: seasonality = {self.seasonality}: give a whole number of rows, 1 for none")
-        object.__setattr__(self, "bounds", cut(self.split, self.timestamps, self.offsets, self.name, self.items))
+        bounds = cut(self.split, self.timestamps, self.offsets, self.name, self.items, self.padded)
+        object.__setattr__(self, "bounds", bounds)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -67,8 +80,28 @@ class Panel:
         return (*self.defects, *self.inferred)
 
     @property
+    def roles(self) -> Roles:
+        return self.covariates.roles if self.covariates else Roles()
+
+    @property
     def num_channels(self) -> int:
         return len(self.channels)
+
+    @property
+    def has_items(self) -> bool:
+        """Whether there are several: each is then scaled by its own level."""
+        return len(self.items) > 1
+
+    def folds(self) -> list[Panel]:
+        """A panel for each fold of a cross-validation, `name_fold1` and so on; this one alone where there is none."""
+        if not (isinstance(self.split, SplitByOrigins) and self.split.refit):
+            return [self]
+        folds = enumerate(self.split.folds(), start=1)
+        return [replace(self, name=f"{self.name}_fold{number}", split=split) for number, split in folds]
+
+    def item_of(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers of the items that own these rows."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
 
     @property
     def train(self) -> Part:
@@ -84,12 +117,18 @@ class Panel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of everything that could change a score: values, clock, names, seasonality, rows of each part."""
+        """Of everything that could change a score: values, clock, names, seasonality, rows of each part, covariates."""
         digest = hashlib.sha256()
         digest.update(np.ascontiguousarray(self.values).view(np.uint8).data)
         digest.update(self.timestamps.astype("datetime64[ns]").view(np.uint8).data)
         names = [self.channels, self.items, self.offsets.tolist(), self.freq, self.seasonality]
         digest.update(json.dumps([*names, [self.bounds[part].tolist() for part in PARTS]]).encode())
+        if self.covariates:
+            digest.update(json.dumps(self.roles.as_dict()).encode())
+            for array in (self.covariates.rows, self.covariates.static):
+                digest.update(array.view(np.uint8).data)
+        if self.split.scaled_by_past:  # not in the rows alone; the other rules keep the fingerprints they had
+            digest.update(json.dumps(["scaled by past", self.split.origins]).encode())
         return digest.hexdigest()[:16]
 
 
@@ -115,14 +154,24 @@ class Part:
         """`[T, C]`: the rows of this part alone, of all items."""
         return self.panel.values[self.rows]
 
+    @property
+    def origins(self) -> Origins | None:
+        """Where forecasts may start in this part; None: everywhere."""
+        return self.panel.split.origins if self.name == "test" else None
+
     def starts(self, context_length: int, horizon: int) -> np.ndarray:
-        """First rows `[N]` of all windows whose target lies wholly in this part.
+        """First rows `[N]` of all windows whose target lies wholly in this part; of the test part, at its origins.
 
         The context may reach back into earlier parts, never into another item. So the number of windows of validation
         and test does not depend on the context length.
 
-        Raises DataError when there is no such window.
+        Raises DataError when there is no such window, or when the origins of the split have a shorter horizon.
         """
+        if self.origins and horizon > self.origins.horizon:
+            raise DataError(
+                f"{self.panel.name}: the split ({self.panel.split}) is made for a horizon of {self.origins.horizon:,}, "
+                f"not of {horizon:,}; shorten --horizon, or change [split] in the card"
+            )
         low, counts = self._starts(context_length, horizon)
         if not counts.sum():
             raise DataError(
@@ -130,7 +179,7 @@ class Part:
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        return _runs(low, counts)
+        return _runs(low, counts, self.origins.stride if self.origins else 1)
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
         """The numbers of the items that are too short for a window in this part."""
@@ -138,12 +187,16 @@ class Part:
 
     def _starts(self, context_length: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """The first start and the number of windows of each item, both `[items]`."""
-        low = np.maximum(self.bounds[:, 0] - context_length, self.panel.offsets[:-1])
-        high = self.bounds[:, 1] - context_length - horizon + 1
-        return low, np.maximum(high - low, 0)
+        stride = self.origins.stride if self.origins else 1
+        first = self.bounds[:, 0] - context_length
+        skipped = -(-np.maximum(self.panel.offsets[:-1] - first, 0) // stride)  # contexts that begin before the item
+        counts = (self.bounds[:, 1] - self.bounds[:, 0] - horizon) // stride + 1
+        if self.origins:
+            counts = np.minimum(counts, self.origins.windows)
+        return first + skipped * stride, np.maximum(counts - skipped, 0)
 
 
-def _runs(low: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """`low[i], low[i] + 1, ...`, `counts[i]` of them, for all items in one go."""
+def _runs(low: np.ndarray, counts: np.ndarray, stride: int = 1) -> np.ndarray:
+    """`low[i], low[i] + stride, ...`, `counts[i]` of them, for all items in one go."""
     before = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(low - before, counts)
+    return (np.arange(counts.sum()) - np.repeat(before, counts)) * stride + np.repeat(low, counts)

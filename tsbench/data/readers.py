@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tsbench.data.calendar import calendar_values
 from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
+from tsbench.data.covariates import Covariates, Roles, encode_static
+from tsbench.data.entries import are_series, entries_of, series_in, sheet_of_entries
 from tsbench.data.files import plain_name, read_bytes
 from tsbench.data.holes import Filled, offsets_of, without_holes
-from tsbench.data.layouts import sheet_of
+from tsbench.data.layouts import counted_stamps, sheet_of
 from tsbench.data.numbers import to_float32
 from tsbench.data.panel import About, Panel
 from tsbench.data.reading import Reading, remedy
 from tsbench.data.sheet import Sheet, joined
 from tsbench.data.splits import SplitByFractions
-from tsbench.data.tables import ARROW_MAGIC, frame_of, parse_arrow, parse_text, table_of_frame
+from tsbench.data.tables import ARROW_MAGIC, frame_of, is_frame, parse_arrow, parse_text, table_of_frame
 from tsbench.data.times import to_utc
 from tsbench.data.tsf import parse_tsf
 from tsbench.errors import DataError
@@ -30,10 +33,11 @@ _SUFFIXES = {".csv", ".tsv", ".txt", ".tsf", ".parquet", ".feather", ".arrow"}
 
 
 def read_panel(source: Any, *, name: str | None = None, **told: Any) -> Panel:
-    """A panel from a file, a folder of files, or a frame; what is not told is found out, see `notes`.
+    """A panel from a file, a folder of files, a frame or series as dicts; what is not told is found out, see `notes`.
 
     source: CSV and its relatives, Parquet, Feather, Monash `.tsf`, M4's rows, also compressed; a folder, each of whose
-    files is an item; a DataFrame of pandas (timestamps may be its index), polars, pyarrow, whatever speaks Arrow.
+    files is an item; a DataFrame of pandas (timestamps may be its index), polars, pyarrow, whatever speaks Arrow; a
+    Hugging Face `Dataset`; a GluonTS dataset, or a list of dicts such as `{"start": ..., "target": [...]}`.
     told: fields of a card that say how to read (datasets/README.md), such as `time_column`, `item_columns`, `targets`,
     `freq`, `seasonality`, `missing` or `split`.
 
@@ -45,8 +49,23 @@ def read_panel(source: Any, *, name: str | None = None, **told: Any) -> Panel:
         sheet, name = read_sheet(path, reading), name or plain_name(path)
     else:
         name = name or "data"
-        sheet = sheet_of(table_of_frame(frame_of(source), name), reading)
+        sheet = _sheet_of_object(source, name, reading)
     return panel_of(sheet, reading, name=name, about=About(title=Path(sheet.where).name))
+
+
+def _sheet_of_object(source: Any, name: str, reading: Reading) -> Sheet:
+    """What a frame or series as dicts hold."""
+    entries = None if is_frame(source) else entries_of(source)
+    if entries is not None and are_series(entries):
+        return sheet_of_entries(entries, name, reading)
+    return _sheet_of_frame(frame_of(source) if entries is None else pd.DataFrame(entries), name, reading)
+
+
+def _sheet_of_frame(frame: pd.DataFrame, where: str, reading: Reading) -> Sheet:
+    entries = series_in(frame)
+    if entries is not None:
+        return sheet_of_entries(entries, where, reading)
+    return sheet_of(table_of_frame(frame, where), reading)
 
 
 def read_sheet(path: Path, reading: Reading) -> Sheet:
@@ -74,10 +93,28 @@ def _suffix(path: Path) -> str:
 def sheet_of_bytes(data: bytes, where: str, reading: Reading) -> Sheet:
     """What the unpacked bytes of a file hold: their first bytes say of which kind they are."""
     if data.startswith(ARROW_MAGIC):
-        return sheet_of(parse_arrow(data, where), reading)
+        return _sheet_of_frame(parse_arrow(data, where), where, reading)
     if re.search(rb"(?im)^@(relation|attribute|data)\b", data[:20_000]):
         return parse_tsf(data, where, reading)
     return sheet_of(parse_text(data, where, reading), reading)
+
+
+def continued(sheets: Sequence[Sheet], reading: Reading) -> Sheet:
+    """Several files as one sheet: an item of a name that was there goes on, others stand beside it.
+
+    An item without a name is called after its file. Rows without timestamps follow those of the file before.
+    """
+    named = [
+        replace(sheet, items=(plain_name(Path(sheet.where)),)) if sheet.items == ("",) else sheet for sheet in sheets
+    ]
+    apart = [
+        replace(sheet, items=tuple(f"{number} {item}" for item in sheet.items)) for number, sheet in enumerate(named)
+    ]
+    whole = joined(apart, ", ".join(sheet.where for sheet in sheets))
+    numbers, names = pd.factorize(np.array([item for sheet in named for item in sheet.items], dtype=object))
+    codes = numbers[whole.codes]
+    stamps = counted_stamps(codes, len(names), whole.where, reading) if whole.is_counted else whole.timestamps
+    return replace(whole, items=tuple(names), codes=codes, timestamps=stamps)
 
 
 def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:
@@ -93,28 +130,56 @@ def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects
     values = _without_sentinels(sheet, values, reading, notes)
     filled = without_holes(sheet, values, timestamps, offsets, rows, grid, reading)
     notes += filled.notes
-    filled, items = _without_short_items(sheet, filled, reading, notes)
+    filled, sheet = _without_short_items(sheet, filled, reading, notes)
+    filled, padded = _with_long_items(filled, sheet.items, freq, reading, notes)
     if reading.seasonality is None:
         notes.append(f"seasonality: {infer_seasonality(freq)} rows (the usual season of {freq})")
     if reading.split is None:
         notes.append(f"split: {SplitByFractions()} (default)")
+    num_targets = len(sheet.channels) - len(reading.covariates)
+    values = to_float32(filled.values, sheet.channels, sheet.where)
     panel = Panel(
         name=name,
-        values=to_float32(filled.values, sheet.channels, sheet.where),
+        values=np.ascontiguousarray(values[:, :num_targets]),
         timestamps=filled.timestamps,
-        channels=sheet.channels,
+        channels=sheet.channels[:num_targets],
         freq=freq,
         seasonality=reading.seasonality or infer_seasonality(freq),
         split=reading.split or SplitByFractions(),
-        items=items,
+        items=sheet.items,
         offsets=filled.offsets,
+        covariates=_covariates(sheet, reading, values[:, num_targets:], filled.timestamps),
+        padded=padded,
         about=about,
         inferred=tuple(notes),
         defects=tuple(defects),
     )
-    scored = int(filled.made[panel.test.rows].sum())
+    scored = int(filled.made[panel.test.rows, :num_targets].sum())
     told = f"missing: {scored:,} of the filled cells lie in test rows and are scored as if they were measured"
     return replace(panel, inferred=(*notes, told)) if scored else panel
+
+
+def _covariates(sheet: Sheet, reading: Reading, values: np.ndarray, timestamps: np.ndarray) -> Covariates | None:
+    """What the reading names beside the targets. values: of the columns that are past and known."""
+    names: tuple[str, ...] = ()
+    static = np.empty((len(sheet.items), 0))
+    if sheet.static is not None:
+        if len(sheet.items) == 1:
+            raise DataError(
+                f"{sheet.where}: static tells items apart, and there is one; leave out {', '.join(reading.static)}"
+            )
+        names, static = encode_static(sheet.static, sheet.where)
+    roles = Roles(
+        reading.past, reading.known, reading.calendar, names, (reading.time_zone or "") * bool(reading.calendar)
+    )
+    if not roles:
+        return None
+    calendar = calendar_values(timestamps, roles.calendar, roles.time_zone)
+    return Covariates(
+        roles,
+        np.ascontiguousarray(np.concatenate([values, calendar], axis=1)),
+        to_float32(static, roles.static, sheet.where),
+    )
 
 
 def _without_empty_items(sheet: Sheet, reading: Reading, notes: list[str]) -> Sheet:
@@ -222,14 +287,12 @@ def _without_sentinels(sheet: Sheet, values: np.ndarray, reading: Reading, notes
     return np.where(stands, np.nan, values)
 
 
-def _without_short_items(
-    sheet: Sheet, filled: Filled, reading: Reading, notes: list[str]
-) -> tuple[Filled, tuple[str, ...]]:
+def _without_short_items(sheet: Sheet, filled: Filled, reading: Reading, notes: list[str]) -> tuple[Filled, Sheet]:
     lengths = np.diff(filled.offsets)
     least = reading.min_rows or 1
     short = lengths < least
     if not short.any():
-        return filled, sheet.items
+        return filled, sheet
     names = [item for item, is_short in zip(sheet.items, short, strict=True) if is_short]
     if reading.min_rows is None:
         raise DataError(_too_short(sheet, names, "no row left in which every channel has a value by then", 1))
@@ -240,11 +303,47 @@ def _without_short_items(
         f"{_listed(names)}"
     )
     kept = np.repeat(~short, lengths)
-    items = tuple(item for item, is_short in zip(sheet.items, short, strict=True) if not is_short)
+    left = replace(
+        sheet,
+        items=tuple(item for item, is_short in zip(sheet.items, short, strict=True) if not is_short),
+        static=None if sheet.static is None else sheet.static[~short],
+    )
     return replace(
         filled,
         values=filled.values[kept],
         timestamps=filled.timestamps[kept],
         offsets=offsets_of(lengths[~short]),
         made=filled.made[kept],
-    ), items
+    ), left
+
+
+def _with_long_items(
+    filled: Filled, items: Sequence[str], freq: str, reading: Reading, notes: list[str]
+) -> tuple[Filled, np.ndarray | int]:
+    """Every item at least `pad_to` rows long, and how many rows each was given, `[items]`."""
+    lengths = np.diff(filled.offsets)
+    padded = np.maximum((reading.pad_to or 0) - lengths, 0)
+    if not padded.any():
+        return filled, 0
+    names = [item for item, rows in zip(items, padded, strict=True) if rows]
+    notes.append(
+        f"items: {len(names):,} of {len(items):,} have fewer than {reading.pad_to:,} rows; their first value is "
+        f"repeated before it, for contexts only: {_listed(names)}"
+    )
+    offsets = offsets_of(lengths + padded)
+    # Row t of a padded item is its own row t - padded, or its first one.
+    steps = np.arange(offsets[-1]) - np.repeat(offsets[:-1] + padded, lengths + padded)
+    rows = np.repeat(filled.offsets[:-1], lengths + padded) + np.maximum(steps, 0)
+    return replace(
+        filled,
+        values=np.ascontiguousarray(filled.values[rows]),
+        timestamps=_earlier(filled.timestamps[rows], np.minimum(steps, 0), freq),
+        offsets=offsets,
+        made=filled.made[rows],
+    ), padded
+
+
+def _earlier(stamps: np.ndarray, steps: np.ndarray, freq: str) -> np.ndarray:
+    """The stamps so many steps before, where `steps` are less than zero."""
+    first = pd.date_range(end=pd.Timestamp(stamps.min()), periods=1 - int(steps.min()), freq=freq)[0]
+    return Grid.of(freq, np.array([first.to_datetime64(), stamps.max()])).stamps(stamps, steps)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from tsbench.data.calendar import check_calendar
 from tsbench.data.splits import SPLIT_KEYS, SplitRule
-from tsbench.errors import from_validation
+from tsbench.errors import DataError, from_validation
 
 Missing = Literal["error", "interpolate", "forward_fill"]
 Repeated = Literal["error", "first", "last", "mean"]
@@ -42,6 +43,14 @@ class Reading(BaseModel):
     """The columns that name the item in a long table."""
     targets: Names | None = None
     """The columns to forecast."""
+    past: Names = ()
+    """Covariates that are known up to the last row of the context."""
+    known: Names = ()
+    """Covariates that are known for the rows of the horizon as well."""
+    static: Names = ()
+    """Columns that say something of an item, numbers or words: the same in all its rows."""
+    calendar: Names = ()
+    """Covariates made from the timestamps: hour, weekday, day_of_year, month, and holidays:DE or holidays:US-CA."""
     encoding: Literal["utf-8", "utf-16", "cp1252"] | None = None
     separator: Literal["comma", "semicolon", "tab", "bar"] | None = None
     decimal: Literal["point", "comma"] | None = None
@@ -62,6 +71,9 @@ class Reading(BaseModel):
     """What becomes of rows with one timestamp: refused, or this one is kept."""
     min_rows: int | None = Field(None, ge=1)
     """Items with fewer rows are left out, named and counted."""
+    pad_to: int | None = Field(None, ge=1)
+    """Items with fewer rows get so many: their first value is repeated before it. The rows fill contexts; they are no
+    target and in no statistic."""
     split: SplitRule | None = None
 
     @model_validator(mode="after")
@@ -70,7 +82,19 @@ class Reading(BaseModel):
             raise ValueError("'rows_are_consecutive' needs a 'freq'")
         if self.decimal == "comma" and self.thousands == "comma":
             raise ValueError("'decimal' and 'thousands' are both 'comma'")
+        check_calendar(self.calendar)
+        role_of = dict.fromkeys(self.targets or (), "targets")
+        for role in ("past", "known", "static", "calendar"):
+            for name in getattr(self, role):
+                if name in role_of:
+                    raise ValueError(f"{name!r} is in {role_of[name]!r} and again in {role!r}; give it one role, once")
+                role_of[name] = role
         return self
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """The columns with a value for each row, in the order of `Roles`."""
+        return (*self.past, *self.known)
 
     @classmethod
     def of(cls, where: str, **told: Any) -> Reading:
@@ -79,6 +103,16 @@ class Reading(BaseModel):
             return cls.model_validate({key: value for key, value in told.items() if value is not None})
         except ValidationError as error:
             raise from_validation(error, where, Reading.model_fields, {"split": SPLIT_KEYS}) from error
+
+
+def refuse_covariates(reading: Reading, where: str, layout: str) -> None:
+    """Raises DataError where covariates are asked of a file that has no columns for them."""
+    names = [*reading.covariates, *reading.static]
+    if names:
+        raise DataError(
+            f"{where}: {layout} has no columns for covariates, but past, known or static name {', '.join(names[:4])}; "
+            "leave them out, or bring a long table; calendar works with every layout"
+        )
 
 
 def remedy(where: str, *settings: str) -> str:

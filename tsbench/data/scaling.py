@@ -1,4 +1,4 @@
-"""Scaling by channel, fitted on training rows only."""
+"""Scaling by channel, and by item where there are several; fitted on training rows only."""
 
 from __future__ import annotations
 
@@ -6,30 +6,102 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tsbench.data.panel import Part
+from tsbench.data.panel import Panel, Part
 
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """Z-scores by channel, as the long-horizon literature reports them: mean and standard deviation with ddof 0."""
+    """Z-scores by channel, as the long-horizon literature reports them: mean and standard deviation with ddof 0.
+
+    In a panel of several items, each item's values are divided by its own level instead, the mean of their absolute
+    values: a shop that sells ten and one that sells ten thousand count alike, and what is positive stays positive.
+    """
 
     mean: np.ndarray
-    """`[C]`, float64, original units."""
+    """`[C]`, float64, original units; `[items, C]` zeros where items have levels."""
     std: np.ndarray
-    """`[C]`, float64, original units; 1 where a channel is constant."""
+    """`[C]`, float64, original units, 1 where a channel is constant; `[items, C]` levels, 1 where all values are 0."""
 
     @classmethod
     def fit(cls, train: Part) -> Scaler:
-        """From the rows of the training part, all items together."""
+        """From the rows of the training part."""
+        if train.panel.has_items:
+            return cls._of_items(train.panel, train.bounds)
+        return cls._of(train.values)
+
+    @classmethod
+    def fit_covariates(cls, train: Part) -> Scaler | None:
+        """Of the covariates, columns with a value for each row and then static ones; None where there are none.
+
+        From the training rows, and static ones from all items. A column of zeros and ones stays as it is: how rare a
+        flag is says nothing of its weight.
+        """
+        covariates = train.panel.covariates
+        if covariates is None:
+            return None
+        parts = [covariates.rows[train.rows], covariates.static]
+        scalers = [cls._of(part) for part in parts if part.shape[1]]
+        is_flag = np.concatenate([((part == 0) | (part == 1)).all(axis=0) for part in parts])
+        return cls(
+            np.where(is_flag, 0.0, np.concatenate([scaler.mean for scaler in scalers])),
+            np.where(is_flag, 1.0, np.concatenate([scaler.std for scaler in scalers])),
+        )
+
+    @classmethod
+    def _of(cls, values: np.ndarray) -> Scaler:
         from sklearn.preprocessing import StandardScaler  # half a second to import
 
-        fitted = StandardScaler().fit(train.values.astype(np.float64))
+        fitted = StandardScaler().fit(values.astype(np.float64))
         return cls(fitted.mean_, fitted.scale_)
 
-    def apply(self, values: np.ndarray) -> np.ndarray:
-        """Original units to z-scores, float32, the same shape `[..., C]`."""
-        return ((values - self.mean) / self.std).astype(np.float32)
+    @classmethod
+    def _of_items(cls, panel: Panel, bounds: np.ndarray) -> Scaler:
+        """From these rows of each item, `[items, 2]`."""
+        level = item_sums(np.abs(panel.values), bounds) / np.diff(bounds, axis=1)
+        return cls(np.zeros_like(level), np.where(level > 0, level, 1.0))
 
-    def invert(self, values: np.ndarray) -> np.ndarray:
-        """Z-scores to original units, float64, the same shape `[..., C]`."""
-        return values * self.std + self.mean
+    @property
+    def is_by_item(self) -> bool:
+        return self.mean.ndim == 2
+
+    def for_items_of(self, panel: Panel) -> Scaler:
+        """The scaler for forecasts from a panel's end: where items have levels, each of all of its own rows.
+
+        So an item's forecast depends on no other item, and items that training has not seen have one, too.
+        """
+        if not self.is_by_item:
+            return self
+        return self._of_items(panel, np.stack([panel.offsets[:-1] + panel.padded, panel.offsets[1:]], axis=1))
+
+    def apply(self, values: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
+        """Original units to scaled values, float32, the same shape `[..., C]`.
+
+        items: the number of the item of each row, `[...]`; needed where items have levels.
+        """
+        mean, std = self.at(items)
+        return ((values - mean) / std).astype(np.float32)
+
+    def invert(self, values: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
+        """Scaled values to original units, float64, the same shape `[..., C]`."""
+        mean, std = self.at(items)
+        return values * std + mean
+
+    def apply_to(self, panel: Panel) -> np.ndarray:
+        """All rows of the panel, scaled, float32, `[T_total, C]`."""
+        return self.apply(panel.values, panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
+
+    def at(self, items: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and spread for rows of these items, in a shape that fits theirs."""
+        return (self.mean[items], self.std[items]) if self.is_by_item else (self.mean, self.std)
+
+
+def item_sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Sums of the rows from `bounds[i, 0]` to `bounds[i, 1]`, float64, `[items, C]`; 0 where there are none.
+
+    bounds: `[items, 2]`, rising from item to item. One pass over the rows, however many items.
+    """
+    edges = np.maximum(bounds, bounds[:, :1]).ravel()
+    sums = np.zeros((len(edges), values.shape[1]))
+    inside = edges < len(values)
+    sums[inside] = np.add.reduceat(values, edges[inside], axis=0, dtype=np.float64)
+    return np.where(bounds[:, :1] < bounds[:, 1:], sums[::2], 0.0)

@@ -24,6 +24,7 @@ class Sheet:
     """`[T]`, the number of each row's item."""
     items: tuple[str, ...]
     channels: tuple[str, ...]
+    """Of the values: the targets, then the covariates that the reading names."""
     place: Callable[[int, str | None], str]
     """The words for a row and a channel."""
     notes: tuple[str, ...] = ()
@@ -31,6 +32,10 @@ class Sheet:
     """What the format itself says of the step of time."""
     horizon: int | None = None
     """What the format itself says of the rows to forecast."""
+    static: pd.DataFrame | None = None
+    """A row of facts for each item, numbers or words; None where none were asked for."""
+    is_counted: bool = False
+    """Whether the timestamps were made up, for rows that are only known to follow each other."""
 
     def row(self, row: int) -> str:
         """The words for a row, with its item where there are several."""
@@ -70,4 +75,6 @@ def joined(sheets: Sequence[Sheet], where: str) -> Sheet:
         notes=tuple(dict.fromkeys(note for sheet in sheets for note in sheet.notes)),
         freq=first.freq if len({sheet.freq for sheet in sheets}) == 1 else None,
         horizon=first.horizon if len({sheet.horizon for sheet in sheets}) == 1 else None,
+        static=None if first.static is None else pd.concat([sheet.static for sheet in sheets], ignore_index=True),
+        is_counted=all(sheet.is_counted for sheet in sheets),
     )

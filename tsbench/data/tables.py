@@ -174,8 +174,8 @@ def _check_header(header: list[str], where: str) -> None:
 ARROW_MAGIC = (b"PAR1", b"ARROW1", b"FEA1")
 
 
-def parse_arrow(data: bytes, where: str) -> Table:
-    """A Parquet or Feather file. Raises MachineError without the extra, DataError for a damaged file."""
+def parse_arrow(data: bytes, where: str) -> pd.DataFrame:
+    """The frame of a Parquet or Feather file. Raises MachineError without the extra, DataError for a damaged file."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
@@ -184,11 +184,10 @@ def parse_arrow(data: bytes, where: str) -> Table:
         ) from None
     read = pd.read_parquet if data[:4] == b"PAR1" else pd.read_feather
     try:
-        frame = read(io.BytesIO(data))
+        return read(io.BytesIO(data))
     except Exception as error:  # pyarrow has a dozen kinds, and some damage ends in others
         problem = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise DataError(f"{where}: a damaged Parquet or Feather file ({problem}); fetch or export it again") from error
-    return table_of_frame(frame, where)
 
 
 def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
@@ -207,6 +206,13 @@ def table_of_frame(frame: pd.DataFrame, where: str) -> Table:
     return Table(named.reset_index(), where, "row", first_row=0)
 
 
+def is_frame(source: Any) -> bool:
+    """Whether this is a frame of a library that narwhals knows by name."""
+    import narwhals
+
+    return isinstance(source, pd.DataFrame) or narwhals.from_native(source, pass_through=True) is not source
+
+
 def frame_of(source: Any) -> pd.DataFrame:
     """A pandas frame from any other: polars, pyarrow, DuckDB, or whatever speaks Arrow. Raises DataError."""
     if isinstance(source, pd.DataFrame):
@@ -220,10 +226,12 @@ def frame_of(source: Any) -> pd.DataFrame:
         pass  # no frame that narwhals knows by name
     except ModuleNotFoundError as error:
         raise MachineError(f"this frame needs pyarrow on its way: pip install 'tsbench[parquet]' ({error})") from error
+    if hasattr(source, "to_pandas"):  # a Hugging Face Dataset
+        return source.to_pandas()
     if not hasattr(source, "__arrow_c_stream__"):
         raise DataError(
-            f"cannot read a {type(source).__name__}; give a path, a DataFrame (pandas, polars, pyarrow, ...), or "
-            "anything that speaks the Arrow PyCapsule interface"
+            f"cannot read a {type(source).__name__}; give a path, a DataFrame (pandas, polars, pyarrow, ...), anything "
+            "that speaks the Arrow PyCapsule interface, or dicts such as {'start': '2024-01-01', 'target': [1.0, 2.0]}"
         )
     try:
         import pyarrow

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from tsbench.data.reading import Reading, remedy
+from tsbench.data.reading import Reading, refuse_covariates, remedy
 from tsbench.data.sheet import Sheet
 from tsbench.errors import DataError
 
@@ -42,6 +42,7 @@ def parse_tsf(data: bytes, where: str, reading: Reading) -> Sheet:
         text = data.decode("cp1252", errors="replace")
     lines = text.splitlines()
     header = _header(lines, where)
+    refuse_covariates(reading, where, "a .tsf file")
     names, starts, series, numbers = [], [], [], []
     for number, line in enumerate(lines[header.data_line :], header.data_line + 1):
         if line.strip():

@@ -11,10 +11,16 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tsbench.data.panel import Part
+from tsbench.data.covariates import Covariates, Roles
+from tsbench.data.panel import Panel, Part
+from tsbench.data.scaling import Scaler
+
+Batch = tuple[Tensor, ...]
+"""Context `[B, L, C]` and target `[B, H, C]`; then covariates `[B, L + H, K]`, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,57 @@ class WindowShape:
     channels_out: int = 1
     seasonality: int = 1
     """Rows in a season."""
+    ahead: int = 0
+    """Values that are known of each row of the horizon."""
+
+    @classmethod
+    def of(
+        cls,
+        context_length: int,
+        horizon: int,
+        seasonality: int,
+        *,
+        channels: int = 1,
+        covariates: Roles = Roles(),
+    ) -> WindowShape:
+        """With covariates: those with a value for each row are channels of the context, behind the targets."""
+        channels_in = channels + len(covariates.columns)
+        return cls(context_length, horizon, channels_in, channels, seasonality, covariates.num_ahead)
+
+
+def runs(rows_TC: Tensor, length: int) -> Tensor:
+    """Every run of so many rows, `[T - length + 1, length * C]`: a view, nothing is copied."""
+    count, channels = rows_TC.shape
+    return rows_TC.as_strided((count - length + 1, length * channels), (channels, 1), rows_TC.storage_offset())
+
+
+class CovariateRows:
+    """The scaled covariates of a panel, on the device where the batches are wanted."""
+
+    def __init__(self, covariates: Covariates, scaler: Scaler, offsets: np.ndarray, device: torch.device) -> None:
+        num_columns = covariates.rows.shape[1]
+        row_scaler = Scaler(scaler.mean[:num_columns], scaler.std[:num_columns])
+        item_scaler = Scaler(scaler.mean[num_columns:], scaler.std[num_columns:])
+        self.rows_TK = torch.from_numpy(row_scaler.apply(covariates.rows)).to(device)
+        self.static_IS = torch.from_numpy(item_scaler.apply(covariates.static)).to(device)
+        self.ends_I = torch.from_numpy(offsets[1:]).to(device)
+
+    @classmethod
+    def of(cls, panel: Panel, scaler: Scaler | None, device: torch.device) -> CovariateRows | None:
+        if panel.covariates is None or scaler is None:
+            return None
+        return cls(panel.covariates, scaler, panel.offsets, device)
+
+    def gather(self, starts_B: Tensor, length: int) -> Tensor:
+        """So many rows from each start, `[B, length, K]`; an item's static values stand in each of them."""
+        num_columns = self.rows_TK.shape[1]
+        parts = []
+        if num_columns:
+            parts = [runs(self.rows_TK, length).index_select(0, starts_B).unflatten(1, (length, num_columns))]
+        if self.static_IS.shape[1]:
+            items_B = torch.searchsorted(self.ends_I, starts_B, right=True)
+            parts.append(self.static_IS[items_B].unsqueeze(1).expand(-1, length, -1))
+        return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 
 class Windows:
@@ -34,22 +91,43 @@ class Windows:
 
     values_TC: scaled values of the whole panel, contiguous, on the device where the batches are wanted.
     starts_N: first row of each window.
+    covariates: batches have a third part with these.
     """
 
-    def __init__(self, values_TC: Tensor, starts_N: Tensor, context_length: int, horizon: int) -> None:
+    def __init__(
+        self,
+        values_TC: Tensor,
+        starts_N: Tensor,
+        context_length: int,
+        horizon: int,
+        covariates: CovariateRows | None = None,
+    ) -> None:
         self.starts_N = starts_N.to(values_TC.device)
+        self.items_N = self.firsts_N = torch.zeros_like(self.starts_N)
+        """The item of each window and that item's first row."""
+        self.num_items = 1
+        self._values_TC = values_TC
         self.context_length, self.horizon = context_length, horizon
-        self.channels = values_TC.shape[1]
-        length = context_length + horizon
-        self._runs = values_TC.as_strided(
-            (len(values_TC) - length + 1, length * self.channels), (self.channels, 1), values_TC.storage_offset()
-        )
+        self.channels, self.covariates = values_TC.shape[1], covariates
+        self._runs = runs(values_TC, context_length + horizon)
 
     @classmethod
-    def of(cls, part: Part, values_TC: Tensor, context_length: int, horizon: int) -> Windows:
+    def of(
+        cls,
+        part: Part,
+        values_TC: Tensor,
+        context_length: int,
+        horizon: int,
+        covariates: CovariateRows | None = None,
+    ) -> Windows:
         """Raises DataError when the part holds no window."""
-        starts = torch.from_numpy(part.starts(context_length, horizon))
-        return cls(values_TC, starts, context_length, horizon)
+        starts = part.starts(context_length, horizon)
+        windows = cls(values_TC, torch.from_numpy(starts), context_length, horizon, covariates)
+        items, panel = part.panel.item_of(starts + context_length), part.panel
+        windows.num_items = len(panel.items)
+        windows.items_N = torch.from_numpy(items).to(values_TC.device)
+        windows.firsts_N = torch.from_numpy((panel.offsets[:-1] + panel.padded)[items]).to(values_TC.device)
+        return windows
 
     def __len__(self) -> int:
         return len(self.starts_N)
@@ -57,21 +135,41 @@ class Windows:
     def head(self, count: int) -> Windows:
         """The first windows alone."""
         few = copy(self)
-        few.starts_N = self.starts_N[:count]
+        few.starts_N, few.items_N, few.firsts_N = (
+            every[:count] for every in (self.starts_N, self.items_N, self.firsts_N)
+        )
         return few
 
-    def batch(self, picks_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Context `[B, L, C]` and target `[B, H, C]` of the windows with these numbers."""
+    def batch(self, picks_B: Tensor) -> Batch:
+        """The windows with these numbers."""
         return self._gather(self.starts_N[picks_B])
 
-    def in_order(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def histories(self, picks_B: Tensor) -> Tensor:
+        """All rows of the item before the targets of the windows with these numbers, `[B, longest, C]`.
+
+        Shorter ones begin with NaN.
+        """
+        return histories(self._values_TC, self.firsts_N[picks_B], self.starts_N[picks_B] + self.context_length)
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Every window once, the last batch as small as it must be."""
         for starts_B in self.starts_N.split(batch_size):
             yield self._gather(starts_B)
 
-    def _gather(self, starts_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _gather(self, starts_B: Tensor) -> Batch:
         window = self._runs.index_select(0, starts_B).unflatten(1, (-1, self.channels))
-        return window[:, : self.context_length], window[:, self.context_length :]
+        pair = window[:, : self.context_length], window[:, self.context_length :]
+        if self.covariates is None:
+            return pair
+        return *pair, self.covariates.gather(starts_B, self.context_length + self.horizon)
+
+
+def histories(values_TC: Tensor, firsts_B: Tensor, ends_B: Tensor) -> Tensor:
+    """The rows from each first one to before the end, `[B, longest, C]`; shorter stretches begin with NaN."""
+    longest = int((ends_B - firsts_B).max())
+    rows_BT = ends_B[:, None] + torch.arange(-longest, 0, device=ends_B.device)
+    is_before_BT = rows_BT < firsts_B[:, None]
+    return values_TC[rows_BT.clamp(min=0)].masked_fill(is_before_BT[..., None], torch.nan)
 
 
 def shuffled_picks(num_windows: int, batch_size: int, num_steps: int, seed: int) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,62 +13,107 @@ from tsbench.data.panel import Part
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
-from tsbench.training.forecaster import Forecaster
+from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
 
 EVALUATION_BATCH_SIZE = 256
+NUM_SAMPLES = 4
+"""Windows that are kept with their forecasts, for the eye."""
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
 
-@dataclass(frozen=True, eq=False)
-class ErrorTotals:
-    """Sums in float64 over all windows of a part, `[H, C]`: never means of batch means. And means by window, `[N]`."""
-
-    squared_HC: np.ndarray
-    """Of squared errors on the scaled values."""
-    absolute_HC: np.ndarray
-    """Of absolute errors on the scaled values."""
-    symmetric_HC: np.ndarray
-    """Of 200 |y - f| / (|y| + |f|) in original units, 0 where both are zero: sMAPE's terms, in percent."""
-    squared_N: np.ndarray
-    """Mean squared error of each window on the scaled values, over steps and channels; windows in their order."""
-    absolute_N: np.ndarray
-    """Mean absolute error of the same."""
+class Forecasts(Protocol):
+    """Whatever gives forecasts `[B, H, C]` for contexts `[B, L, C]`, both scaled: a `Forecaster`, or a file of them."""
 
     @property
-    def num_windows(self) -> int:
-        return len(self.squared_N)
+    def reads_history(self) -> bool:
+        """Whether it is given all rows of the item before the targets, in original units, instead of a context."""
+        ...
+
+    def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor: ...
 
 
 def evaluate(
-    forecaster: Forecaster, windows: Windows, scaler: Scaler, *, batch_size: int = EVALUATION_BATCH_SIZE
+    forecaster: Forecasts,
+    windows: Windows,
+    scaler: Scaler,
+    seasonal: SeasonalErrors | None = None,
+    *,
+    batch_size: int = EVALUATION_BATCH_SIZE,
 ) -> ErrorTotals:
     """Score every window once. The totals do not depend on the batch size but for rounding.
 
-    Raises Diverged when a forecast is not a finite number.
+    seasonal: of these windows; None: there will be no MASE. Raises Diverged when a forecast is not a finite number.
     """
-    device = windows.starts_N.device
-    sums_KHC = torch.zeros(3, windows.horizon, windows.channels, dtype=torch.float64, device=device)
+    device, channels, num_items = windows.starts_N.device, windows.channels, windows.num_items
+    sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
+    items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
     by_window: list[Tensor] = []
-    mean_C, std_C = (torch.from_numpy(part).to(device) for part in (scaler.mean, scaler.std))
-    for context_BLC, target_BHC in windows.in_order(batch_size):
-        forecast_BHC, target_BHC = forecaster.infer(context_BLC).double(), target_BHC.double()
-        error_BHC = target_BHC - forecast_BHC
+    if seasonal is None:
+        none_GC = np.full((1, channels), np.nan)
+        seasonal = SeasonalErrors(none_GC, none_GC, np.zeros(len(windows), dtype=np.int64))
+    scale_KGC = torch.from_numpy(np.stack([seasonal.absolute_GC, seasonal.squared_GC])).to(device)
+    group_N = torch.from_numpy(seasonal.group_N).to(device)
+    for picks_B in torch.arange(len(windows), device=device).split(batch_size):
+        forecast_BHC, target_BHC, mean, std = forecast_and_target(forecaster, windows, scaler, picks_B)
+        error_BHC = forecast_BHC - target_BHC
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
-        sums_KHC[0] += squared_BHC.sum(0)
-        sums_KHC[1] += absolute_BHC.sum(0)
         by_window.append(torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))]))
-        sums_KHC[2] += _symmetric(target_BHC * std_C + mean_C, forecast_BHC * std_C + mean_C).sum(0)
+        size_BHC = (target_BHC * std + mean).abs()
+        symmetric_BHC = _symmetric(target_BHC * std + mean, forecast_BHC * std + mean)
+        original = (squared_BHC * std**2, absolute_BHC * std)
+        for number, each_BHC in enumerate((squared_BHC, absolute_BHC, *original, symmetric_BHC)):
+            sums_KHC[number] += each_BHC.sum(0)
+        squared_BC, absolute_BC = (each_BHC.mean(1) for each_BHC in original)
+        absolute_scale_BC, squared_scale_BC = scale_KGC[:, group_N[picks_B]]
+        parts = (
+            absolute_BC,
+            squared_BC,
+            (error_BHC * std).mean(1),
+            size_BHC.mean(1),
+            symmetric_BHC.mean(1),
+            _over(absolute_BC, absolute_scale_BC),
+            _over(squared_BC, squared_scale_BC),
+        )
+        items_KIC.index_add_(1, windows.items_N[picks_B], torch.stack(parts))
     if not sums_KHC.isfinite().all():
         raise Diverged("forecasts of the test part left the finite numbers; try a smaller learning_rate")
-    squared_HC, absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
     squared_N, absolute_N = torch.cat(by_window, dim=1).cpu().numpy()
-    return ErrorTotals(squared_HC, absolute_HC, symmetric_HC, squared_N, absolute_N)
+    counts_I = torch.bincount(windows.items_N, minlength=num_items).cpu().numpy()
+    squared_HC, absolute_HC, original_squared_HC, original_absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
+    return ErrorTotals(
+        squared_HC,
+        absolute_HC,
+        original_squared_HC,
+        original_absolute_HC,
+        symmetric_HC,
+        squared_N,
+        absolute_N,
+        ItemTotals(counts_I, *items_KIC.cpu().numpy()),
+    )
+
+
+def forecast_and_target(
+    forecaster: Forecasts, windows: Windows, scaler: Scaler, picks_B: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scaled forecast and target `[B, H, C]`, float64, and the mean and spread that undo the scaling."""
+    context_BLC, target_BHC, *covariates = windows.batch(picks_B)
+    items_B1 = windows.items_N[picks_B][:, None].cpu().numpy()
+    mean, std = (torch.as_tensor(part).to(target_BHC.device) for part in scaler.at(items_B1))
+    if not forecaster.reads_history:
+        return forecaster.infer(context_BLC, *covariates).double(), target_BHC.double(), mean, std
+    forecast_BHC = forecaster.infer(windows.histories(picks_B).double() * std + mean).double()
+    return (forecast_BHC - mean) / std, target_BHC.double(), mean, std
 
 
 def _symmetric(target: Tensor, forecast: Tensor) -> Tensor:
     size = target.abs() + forecast.abs()
     return torch.where(size > 0, 200 * (target - forecast).abs() / size, 0.0)
+
+
+def _over(error: Tensor, scale: Tensor) -> Tensor:
+    """Infinite over zero, also for no error: whether there is a value must not depend on the forecasts."""
+    return torch.where(scale == 0, torch.inf, error / scale)
 
 
 def kept_losses(
@@ -90,18 +135,24 @@ def kept_losses(
     return losses | {"origins_per_loss": np.array(together)}
 
 
+def sample_picks(num_windows: int, count: int) -> np.ndarray:
+    """The numbers of windows for the eye, evenly spaced, the first and the last among them."""
+    return np.linspace(0, num_windows - 1, min(count, num_windows)).round().astype(np.int64)
+
+
 def sample_forecasts(
-    forecaster: Forecaster, test: Part, windows: Windows, scaler: Scaler, count: int = 4
+    forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler, count: int = NUM_SAMPLES
 ) -> dict[str, np.ndarray]:
     """Some windows, evenly spaced over the part, with their forecasts, for the eye.
 
     context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`.
     """
-    picks = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(np.int64)
-    context, target = windows.batch(torch.from_numpy(picks).to(windows.starts_N.device))
-    forecast = forecaster.infer(context)
+    picks = sample_picks(len(windows), count)
+    picks_W = torch.from_numpy(picks).to(windows.starts_N.device)
+    forecast, target, mean, std = forecast_and_target(forecaster, windows, scaler, picks_W)
+    context, *_ = windows.batch(picks_W)
     named = {"context": context, "target": target, "forecast": forecast}
-    arrays = {name: scaler.invert(value.double().cpu().numpy()).astype(np.float32) for name, value in named.items()}
+    arrays = {name: (value * std + mean).cpu().numpy().astype(np.float32) for name, value in named.items()}
     rows = windows.starts_N.cpu().numpy()[picks] + windows.context_length
     return arrays | {"target_start": test.panel.timestamps[rows]}
 

@@ -2,7 +2,8 @@
 
 What is explained is the model itself, inside the instance normalisation: the level and spread of a window, which every
 row moves a little, would blur it. Single steps ahead are explained, because in their sum signs cancel. Where a method
-needs a context in which nothing happens, it is the window's mean in every row.
+needs a context in which nothing happens, it is the window's mean in every row. Covariates of a row are part of it; what
+is known ahead stays as it is.
 
 Beside the letters of the project: N windows as the model takes them (with independent channels, one for each).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from tsbench.errors import MachineError
 from tsbench.evaluation.importance import Explanation
+from tsbench.models.ahead import forecast_with
 from tsbench.models.attention import RotaryAttention
 from tsbench.training.forecaster import Forecaster
 
@@ -48,7 +51,7 @@ def require_captum() -> None:
         ) from error
 
 
-def explain(forecaster: Forecaster, context_WLC: Tensor) -> Explanation:
+def explain(forecaster: Forecaster, context_WLC: Tensor, covariates_WMK: Tensor | None = None) -> Explanation:
     """What the forecasts of these windows (scaled values) rest on. Training mode and gradients are left as they were.
 
     Integrated gradients and occlusion for every model, Grad-CAM where there is a convolution, attention maps where
@@ -61,17 +64,19 @@ def explain(forecaster: Forecaster, context_WLC: Tensor) -> Explanation:
     channels = evenly_spaced(num_channels, MOST_CHANNELS)
     if not forecaster.mixes_channels:
         context_WLC = context_WLC[:, :, channels]
-    inputs_NLC = forecaster.model_input(context_WLC.to(forecaster.device).to(forecaster.dtype)).detach()
+    given = forecaster.model_input(context_WLC.to(forecaster.device).to(forecaster.dtype), covariates_WMK)
+    inputs_NLC, ahead_NHA = (None if part is None else part.detach() for part in given)
+    assert inputs_NLC is not None
     steps = evenly_spaced(forecaster.horizon, MOST_STEPS)
     targets = [(step, channel) for step in steps for channel in (channels if forecaster.mixes_channels else [0])]
     with _ready(forecaster):
         by_target = {
-            "integrated_gradients": _summed_gradients(model, inputs_NLC, targets),
-            "occlusion": _summed_occlusion(model, inputs_NLC, targets),
+            "integrated_gradients": _summed_gradients(model, inputs_NLC, targets, ahead_NHA),
+            "occlusion": _summed_occlusion(model, inputs_NLC, targets, ahead_NHA),
         }
         layer = last_convolution(model)
         if layer is not None:
-            by_target["grad_cam"] = _summed_grad_cam(model, layer, inputs_NLC, targets)
+            by_target["grad_cam"] = _summed_grad_cam(model, layer, inputs_NLC, targets, ahead_NHA)
         attention = attention_maps(model, inputs_NLC)
     return Explanation(
         steps_S=np.array(steps) + 1,
@@ -90,14 +95,16 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 # The methods. Each gives what captum does, with its sign.
 
 
-def integrated_gradients(model: nn.Module, inputs_NLC: Tensor, target: Target) -> Tensor:
+def integrated_gradients(
+    model: nn.Module, inputs_NLC: Tensor, target: Target, ahead_NHA: Tensor | None = None
+) -> Tensor:
     """What each value of the context adds to one forecast, `[N, L, C]` (Sundararajan et al. 2017).
 
     Completeness: a window's values sum to the forecast less the forecast of the window's mean.
     """
     from captum.attr import IntegratedGradients
 
-    method = IntegratedGradients(model)
+    method = IntegratedGradients(partial(forecast_with, model))
     at_once = max(1, ROWS_AT_ONCE // inputs_NLC.shape[1])
     return torch.cat(
         [
@@ -105,15 +112,18 @@ def integrated_gradients(model: nn.Module, inputs_NLC: Tensor, target: Target) -
                 windows,
                 baselines=_mean_window(windows),
                 target=target,
+                additional_forward_args=ahead,
                 n_steps=NUM_POINTS,
                 internal_batch_size=max(at_once, len(windows)),
             )
-            for windows in inputs_NLC.split(max(1, at_once // NUM_POINTS))
+            for windows, ahead in _in_parts(max(1, at_once // NUM_POINTS), inputs_NLC, ahead_NHA)
         ]
     )
 
 
-def occlusion(model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target]) -> Tensor:
+def occlusion(
+    model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target], ahead_NHA: Tensor | None = None
+) -> Tensor:
     """What each forecast loses when a row of the context is replaced by the window's mean, `[N, targets, L]`.
 
     Occlusion by a window of one row (Zeiler and Fergus 2014).
@@ -122,16 +132,16 @@ def occlusion(model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target]) -
 
     steps, channels = zip(*targets, strict=True)
 
-    def with_rows(is_there_NL: Tensor, windows: Tensor) -> Tensor:
+    def with_rows(is_there_NL: Tensor, windows: Tensor, ahead: Tensor | None) -> Tensor:
         mean = _mean_window(windows)
-        return model(mean + (windows - mean) * is_there_NL.unsqueeze(2))[:, steps, channels]
+        return forecast_with(model, mean + (windows - mean) * is_there_NL.unsqueeze(2), ahead)[:, steps, channels]
 
     method, length, parts = FeatureAblation(with_rows), inputs_NLC.shape[1], []
-    for windows in inputs_NLC.split(_WINDOWS_AT_ONCE):
+    for windows, ahead in _in_parts(_WINDOWS_AT_ONCE, inputs_NLC, ahead_NHA):
         # One switch for each row: all channels of a row go together. Gives every switch's effect on every output.
         effect = method.attribute(
             windows.new_ones(len(windows), length),
-            additional_forward_args=(windows,),
+            additional_forward_args=(windows, ahead),
             perturbations_per_eval=max(1, ROWS_AT_ONCE // (len(windows) * length)),
         )
         parts.append(effect.unflatten(0, (len(windows), len(targets))))
@@ -144,7 +154,9 @@ def last_convolution(model: nn.Module) -> nn.Conv1d | None:
     return found[-1] if found else None
 
 
-def grad_cam(model: nn.Module, layer: nn.Conv1d, inputs_NLC: Tensor, target: Target) -> Tensor:
+def grad_cam(
+    model: nn.Module, layer: nn.Conv1d, inputs_NLC: Tensor, target: Target, ahead_NHA: Tensor | None = None
+) -> Tensor:
     """Grad-CAM in one dimension (Selvaraju et al. 2017), `[N, L]`: a row has the value of the place over it.
 
     Each filter's output, weighted by the mean over its places of the forecast's gradient. Without the paper's
@@ -152,9 +164,9 @@ def grad_cam(model: nn.Module, layer: nn.Conv1d, inputs_NLC: Tensor, target: Tar
     """
     from captum.attr import LayerAttribution, LayerGradCam
 
-    method, parts = LayerGradCam(model, layer), []
-    for windows in inputs_NLC.split(max(1, ROWS_AT_ONCE // inputs_NLC.shape[1])):
-        map_N1P = method.attribute(windows.clone().requires_grad_(), target=target)
+    method, parts = LayerGradCam(partial(forecast_with, model), layer), []
+    for windows, ahead in _in_parts(max(1, ROWS_AT_ONCE // inputs_NLC.shape[1]), inputs_NLC, ahead_NHA):
+        map_N1P = method.attribute(windows.clone().requires_grad_(), target=target, additional_forward_args=ahead)
         parts.append(LayerAttribution.interpolate(map_N1P, (windows.shape[1],), "nearest").squeeze(1).detach())
     return torch.cat(parts)
 
@@ -201,16 +213,24 @@ def _attention_layers(model: nn.Module) -> dict[nn.Module, str]:
 # From values with a sign to shares
 
 
-def _summed_gradients(model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target]) -> Tensor:
-    return torch.stack([integrated_gradients(model, inputs_NLC, target).abs().sum((0, 2)) for target in targets])
+def _summed_gradients(model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target], ahead: Tensor | None) -> Tensor:
+    return torch.stack([integrated_gradients(model, inputs_NLC, target, ahead).abs().sum((0, 2)) for target in targets])
 
 
-def _summed_occlusion(model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target]) -> Tensor:
-    return occlusion(model, inputs_NLC, targets).abs().sum(0)
+def _summed_occlusion(model: nn.Module, inputs_NLC: Tensor, targets: Sequence[Target], ahead: Tensor | None) -> Tensor:
+    return occlusion(model, inputs_NLC, targets, ahead).abs().sum(0)
 
 
-def _summed_grad_cam(model: nn.Module, layer: nn.Conv1d, inputs_NLC: Tensor, targets: Sequence[Target]) -> Tensor:
-    return torch.stack([grad_cam(model, layer, inputs_NLC, target).abs().sum(0) for target in targets])
+def _summed_grad_cam(
+    model: nn.Module, layer: nn.Conv1d, inputs_NLC: Tensor, targets: Sequence[Target], ahead: Tensor | None
+) -> Tensor:
+    return torch.stack([grad_cam(model, layer, inputs_NLC, target, ahead).abs().sum(0) for target in targets])
+
+
+def _in_parts(size: int, inputs_NLC: Tensor, ahead_NHA: Tensor | None) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """So many windows at a time, each with what is known ahead of it."""
+    parts = inputs_NLC.split(size)
+    return zip(parts, [None] * len(parts) if ahead_NHA is None else ahead_NHA.split(size), strict=True)
 
 
 def _shares(moved_TL: Tensor, num_steps: int) -> np.ndarray:

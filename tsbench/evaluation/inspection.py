@@ -52,8 +52,11 @@ class Inspection:
 def inspect_model(forecaster: Forecaster, channels: int) -> Inspection:
     """Look at a forecaster that has been built."""
     assert forecaster.model is not None, "build() comes first"
-    context_BLC = torch.randn(2, forecaster.context_length, channels, generator=torch.Generator().manual_seed(0))
-    traces = forecaster.trace(context_BLC)
+    generator = torch.Generator().manual_seed(0)
+    context_BLC = torch.randn(2, forecaster.context_length, channels, generator=generator)
+    rows = forecaster.context_length + forecaster.horizon
+    covariates_BMK = torch.randn(2, rows, forecaster.roles.width, generator=generator)
+    traces = forecaster.trace(context_BLC, covariates_BMK=covariates_BMK)
     layers = []
     for name, module in forecaster.model.named_modules():
         if is_layer(name, module):
@@ -75,20 +78,20 @@ def inspect_model(forecaster: Forecaster, channels: int) -> Inspection:
         weights=[_weight_facts(name, weight) for name, weight in forecaster.model.named_parameters()],
         num_parameters=_count(forecaster.model.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
-        receptive_field=receptive_field(forecaster, channels),
+        receptive_field=receptive_field(forecaster),
     )
 
 
-def receptive_field(forecaster: Forecaster, channels: int) -> int:
+def receptive_field(forecaster: Forecaster) -> int:
     """Rows of the context that can change the forecast, counted back from the last one: by gradients, not by formula.
 
     Of the model alone: instance normalisation lets every row of the context in.
     """
     assert forecaster.model is not None
-    width = channels if forecaster.recipe.channel_mode == "mixing" else 1
     generator = torch.Generator().manual_seed(0)
     # Several windows: one alone may leave a rectifier shut.
-    context_BLC = torch.randn(16, forecaster.context_length, width, generator=generator).to(forecaster.dtype)
+    shape = forecaster.shape
+    context_BLC = torch.randn(16, shape.context_length, shape.channels_in, generator=generator).to(forecaster.dtype)
     was_training = forecaster.training
     forecaster.eval()
     with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training

@@ -2,65 +2,205 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tsbench.data.panel import Part
-from tsbench.data.scaling import Scaler
+from tsbench.data.panel import Panel, Part
+from tsbench.data.scaling import item_sums
 
 
-def seasonal_scale(train: Part, seasonality: int) -> np.ndarray:
-    """The denominator of MASE by channel, `[C]`: in-sample mean absolute difference at the seasonal lag.
+@dataclass(frozen=True, eq=False)
+class ItemTotals:
+    """Sums over the windows of each item of means over the steps ahead, `[items, C]`, in original units."""
 
-    Over the training rows, item by item (Hyndman and Koehler 2006). NaN where no item is longer than the lag.
+    windows_I: np.ndarray
+    """How many windows of each item were scored."""
+    absolute_IC: np.ndarray
+    squared_IC: np.ndarray
+    signed_IC: np.ndarray
+    """Of forecast - target: greater than zero where forecasts are too high."""
+    size_IC: np.ndarray
+    """Of absolute targets."""
+    symmetric_IC: np.ndarray
+    """Of sMAPE's terms."""
+    seasonal_IC: np.ndarray
+    """Of absolute errors over the seasonal error; NaN where there is none."""
+    seasonal_squared_IC: np.ndarray
+    """Of squared errors over the squared seasonal error; NaN where there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorTotals:
+    """Sums in float64 over all windows of a part, `[H, C]`: never means of batch means. And by window, and by item."""
+
+    squared_HC: np.ndarray
+    """Of squared errors on the scaled values."""
+    absolute_HC: np.ndarray
+    """Of absolute errors on the scaled values."""
+    original_squared_HC: np.ndarray
+    """Of squared errors in original units."""
+    original_absolute_HC: np.ndarray
+    """Of absolute errors in original units."""
+    symmetric_HC: np.ndarray
+    """Of 200 |y - f| / (|y| + |f|) in original units, 0 where both are zero: sMAPE's terms, in percent."""
+    squared_N: np.ndarray
+    """Mean squared error of each window on the scaled values, over steps and channels; windows in their order."""
+    absolute_N: np.ndarray
+    """Mean absolute error of the same."""
+    by_item: ItemTotals
+
+    @property
+    def num_windows(self) -> int:
+        return len(self.squared_N)
+
+
+class SeasonalErrors(NamedTuple):
+    """The denominators of MASE and RMSSE: how wrong the last season is in sample (Hyndman and Koehler 2006).
+
+    NaN where there is no pair of rows a season apart.
     """
-    panel = train.panel
-    total, count = np.zeros(panel.num_channels), 0
-    for low, high in train.bounds:
-        rows = panel.values[low:high].astype(np.float64)
-        differences = np.abs(rows[seasonality:] - rows[:-seasonality])
-        total, count = total + differences.sum(axis=0), count + len(differences)
-    return total / count if count else np.full(panel.num_channels, np.nan)
+
+    absolute_GC: np.ndarray
+    """Mean absolute difference at the seasonal lag, by group of windows and channel."""
+    squared_GC: np.ndarray
+    """Mean squared difference of the same."""
+    group_N: np.ndarray
+    """The group of each window."""
 
 
-def metrics(
-    squared_HC: np.ndarray,
-    absolute_HC: np.ndarray,
-    symmetric_HC: np.ndarray,
-    num_windows: int,
-    scaler: Scaler,
-    train: Part,
-) -> dict[str, Any]:
-    """All metrics of a run from its totals (see ErrorTotals), by name; `note` says why one is blank.
+def seasonal_errors(test: Part, context_length: int, horizon: int) -> SeasonalErrors:
+    """For every window of a part. A group is an item with its training rows, or a window with all rows before it.
 
-    Overall figures are means over windows, steps and channels; mse, mae and rmse are in original units.
+    Which of both, the split says: `scaled_by_past`.
     """
-    squared, absolute = squared_HC / num_windows, absolute_HC / num_windows
-    original_squared, original_absolute = squared * scaler.std**2, absolute * scaler.std
-    tables = {"mse_scaled": squared, "mae_scaled": absolute, "mse": original_squared, "mae": original_absolute}
-    mase, note = _mase(
-        original_absolute.mean(axis=0), seasonal_scale(train, train.panel.seasonality), train.panel.channels
-    )
+    panel = test.panel
+    origins_N = test.starts(context_length, horizon) + context_length
+    item_N = panel.item_of(origins_N)
+    if not panel.split.scaled_by_past:
+        return SeasonalErrors(*seasonal_differences(panel, panel.train.bounds, np.arange(len(panel.items))), item_N)
+    past_N2 = np.stack([panel.train.bounds[item_N, 0], origins_N], axis=1)
+    return SeasonalErrors(*seasonal_differences(panel, past_N2, item_N), np.arange(len(item_N)))
+
+
+def seasonal_differences(panel: Panel, rows_G2: np.ndarray, item_G: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean absolute and mean squared difference at the seasonal lag, `[G, C]`, NaN where there is none.
+
+    rows_G2: first row and row after the last of stretches, each within its item `item_G`. They may overlap.
+    """
+    lag, item_T = panel.seasonality, panel.item_of(np.arange(len(panel.values)))
+    differences_TC = np.zeros(panel.values.shape)
+    np.subtract(panel.values[lag:], panel.values[:-lag], out=differences_TC[lag:], dtype=np.float64)
+    differences_TC[np.arange(len(item_T)) < panel.offsets[item_T] + lag] = 0  # of two items
+    high_G = rows_G2[:, 1]
+    low_G = np.minimum(rows_G2[:, 0] + lag, high_G)
+    count_G1 = (high_G - low_G)[:, None]
+    means = []
+    for size_TC in (np.abs(differences_TC), differences_TC**2):
+        # Running sums of shares of the item's total: a small item's sums would be lost beside those of a large one.
+        total_IC = item_sums(size_TC, np.stack([panel.offsets[:-1], panel.offsets[1:]], axis=1))
+        size_TC /= np.where(total_IC > 0, total_IC, 1.0)[item_T]
+        running_TC = np.concatenate([np.zeros_like(size_TC[:1]), np.cumsum(size_TC, axis=0)])
+        sum_GC = (running_TC[high_G] - running_TC[low_G]) * total_IC[item_G]
+        means.append(np.divide(sum_GC, count_G1, out=np.full(sum_GC.shape, np.nan), where=count_G1 > 0))
+    return means[0], means[1]
+
+
+def metrics(totals: ErrorTotals, panel: Panel, naive2: ErrorTotals | None = None) -> dict[str, Any]:
+    """All metrics of a run from its totals, by name; `note` says why one is blank.
+
+    Overall figures are means over windows, steps and channels; mse, mae and rmse are in original units. MASE and RMSSE
+    are means over items. naive2: totals of Naive2 on the same windows, where OWA is wanted.
+    """
+    sums = {
+        "mse_scaled": totals.squared_HC,
+        "mae_scaled": totals.absolute_HC,
+        "mse": totals.original_squared_HC,
+        "mae": totals.original_absolute_HC,
+    }
+    tables = {name: sum_HC / totals.num_windows for name, sum_HC in sums.items()}
     overall = {name: float(table.mean()) for name, table in tables.items()}
+    items, by_item = totals.by_item, item_metrics(totals)
+    size = items.size_IC.sum()
+    mase, rmsse = (_mean_of_items(by_item[name]) for name in ("mase", "rmsse"))
+    smape = float(totals.symmetric_HC.mean() / totals.num_windows)
+    owa, no_owa = _owa(smape, mase, totals, naive2)
+    notes = [_without_scale(items, panel), "" if size else "WAPE and bias are blank: every target is zero", no_owa]
     return {
         **overall,
         "rmse_scaled": float(np.sqrt(overall["mse_scaled"])),
         "rmse": float(np.sqrt(overall["mse"])),
-        "smape": float(symmetric_HC.mean() / num_windows),
+        "smape": smape,
         "mase": mase,
-        "note": note,
+        "rmsse": rmsse,
+        "owa": owa,
+        "wape": float(items.absolute_IC.sum() / size) if size else None,
+        "bias": float(items.signed_IC.sum() / size) if size else None,
+        "note": "; ".join(note for note in notes if note),
         "by_step": {name: table.mean(axis=1).tolist() for name, table in tables.items()},
         "by_channel": {name: table.mean(axis=0).tolist() for name, table in tables.items()},
     }
 
 
-def _mase(mae_C: np.ndarray, scale_C: np.ndarray, channels: tuple[str, ...]) -> tuple[float | None, str]:
-    """Mean over channels, or None and the reason: a channel left out would make the figure look better than it is."""
-    if np.isnan(scale_C).any():
-        return None, "MASE is blank: the training part is not longer than one season"
-    constant = [channel for channel, scale in zip(channels, scale_C, strict=True) if scale == 0]
-    if constant:
-        named = ", ".join(constant[:5])
-        return None, f"MASE is blank: {named} repeats itself exactly from season to season in the training rows"
-    return float((mae_C / scale_C).mean()), ""
+def item_metrics(totals: ErrorTotals) -> dict[str, np.ndarray]:
+    """mae, rmse, smape, mase, rmsse, wape and bias of each item, means over its channels, `[items]`.
+
+    NaN where an item has no window, or nothing to divide by.
+    """
+    items = totals.by_item
+    with np.errstate(divide="ignore", invalid="ignore"):
+        windows_I1, size_I = items.windows_I[:, None], items.size_IC.sum(axis=1)
+        found = {
+            "mae": (items.absolute_IC / windows_I1).mean(axis=1),
+            "rmse": np.sqrt((items.squared_IC / windows_I1).mean(axis=1)),
+            "smape": (items.symmetric_IC / windows_I1).mean(axis=1),
+            "mase": (items.seasonal_IC / windows_I1).mean(axis=1),
+            "rmsse": np.sqrt(items.seasonal_squared_IC / windows_I1).mean(axis=1),
+            "wape": items.absolute_IC.sum(axis=1) / size_I,
+            "bias": items.signed_IC.sum(axis=1) / size_I,
+        }
+    return {name: np.where(np.isfinite(values_I), values_I, np.nan) for name, values_I in found.items()}
+
+
+def _mean_of_items(values_I: np.ndarray) -> float | None:
+    """Of those that have a value; None where none has. Which ones have it does not depend on the forecasts."""
+    there = values_I[np.isfinite(values_I)]
+    return float(there.mean()) if len(there) else None
+
+
+def _owa(smape: float, mase: float | None, totals: ErrorTotals, naive2: ErrorTotals | None) -> tuple[float | None, str]:
+    """Overall weighted average (M4): the mean of sMAPE and MASE, each as a share of Naive2's."""
+    if totals.by_item.windows_I.max() > 1:
+        return None, ""  # the protocol says so, and it is the usual case
+    if mase is None or naive2 is None:
+        return None, "OWA is blank: " + ("there is no MASE" if mase is None else "Naive2 was not scored")
+    base_smape = float(naive2.symmetric_HC.mean() / naive2.num_windows)
+    base_mase = _mean_of_items(item_metrics(naive2)["mase"])
+    if not (base_smape and base_mase):
+        return None, "OWA is blank: Naive2 makes no error"
+    return (smape / base_smape + mase / base_mase) / 2, ""
+
+
+def _without_scale(items: ItemTotals, panel: Panel) -> str:
+    """Which items, or which channels of a single one, have no MASE and no RMSSE, and why."""
+    scored_I = items.windows_I > 0
+    short_IC, still_IC = np.isnan(items.seasonal_IC), np.isinf(items.seasonal_IC)
+    if len(panel.items) == 1:
+        if short_IC.any():
+            return "MASE is blank: the training part is not longer than one season"
+        names = [channel for channel, still in zip(panel.channels, still_IC[0], strict=True) if still]
+        repeats = f"{', '.join(names[:5])} repeats itself exactly from season to season in the training rows"
+        return f"MASE is blank: {repeats}" if names else ""
+    reasons = []
+    for without_IC, reason in ((short_IC, "not longer than one season"), (still_IC, "the same in every season")):
+        numbers = np.flatnonzero(without_IC.any(axis=1) & scored_I)
+        if len(numbers):
+            listed = _named([panel.items[number] for number in numbers[:8]], len(numbers))
+            reasons.append(f"{len(numbers):,} of {int(scored_I.sum()):,} items ({reason}: {listed})")
+    return f"MASE and RMSSE leave out {' and '.join(reasons)}" if reasons else ""
+
+
+def _named(names: Sequence[str], count: int) -> str:
+    return ", ".join(names) + (f" and {count - len(names):,} more" if count > len(names) else "")

@@ -51,12 +51,13 @@ def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: floa
     """Time batches of 256 windows, then single windows, for about `seconds` each, at least five samples."""
     device = windows.starts_N.device
     count = min(PREDICT_BATCH_SIZE, len(windows))
-    many, _ = windows.batch(torch.arange(count, device=device))
-    many, one = many.contiguous(), many[:1].contiguous()
+    context, _, *covariates = windows.batch(torch.arange(count, device=device))
+    many = [part.contiguous() for part in (context, *covariates)]
+    one = [part[:1].contiguous() for part in many]
     with GpuMeter(device) as meter:
-        batch_seconds = _samples(lambda: forecaster.infer(many), device, seconds)
+        batch_seconds = _samples(lambda: forecaster.infer(*many), device, seconds)
     joules = meter.per_thousand(count * (len(batch_seconds) + _WARM_UP_CALLS))
-    single_seconds = _samples(lambda: forecaster.infer(one), device, seconds)
+    single_seconds = _samples(lambda: forecaster.infer(*one), device, seconds)
     speeds, latencies = [count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds]
     return Inference(count, speeds, latencies, joules)
 
@@ -88,15 +89,17 @@ def flops_per_window(forecaster: Forecaster, channels: int) -> int:
         horizon=forecaster.horizon,
         channels=channels,
         seasonality=forecaster.seasonality,
+        covariates=forecaster.roles,
         recipe=forecaster.recipe.model_copy(update={"precision": "32", "pretrained": ""}),
         **forecaster.arguments,
     )
     with torch.device("meta"):
         twin.configure_model()
-        context = torch.empty(1, forecaster.context_length, channels)
+        context = torch.empty(1, twin.context_length, channels)
+        covariates = torch.empty(1, twin.context_length + twin.horizon, twin.roles.width)
     # In training mode attention takes no fast path; dropout counts nothing.
     with FlopCounterMode(display=False) as counter:
-        twin(context)
+        twin(context, covariates)
     return counter.get_total_flops()
 
 

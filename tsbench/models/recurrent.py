@@ -31,7 +31,8 @@ class Recurrent(nn.Module):
     bias: whether the recurrence has biases; embedding and head keep theirs.
     dropout: share of values dropped between layers and before the head, in training.
     bidirectional: whether a second recurrence reads the context from its end; only with decoder direct.
-    segment_length: rows read at once; none: a divisor of the season; 1: the classic form, step by step.
+    segment_length: rows read at once; none: a divisor of the season; 1: the classic form, step by step, which reads
+        each row as it is, without an embedding, unless the decoder is parallel.
     decoder: direct: one linear map from the readout to the whole horizon; parallel: one more step of the
         recurrence for each segment of the horizon, all from the last state, told apart by a learned position
         (Lin et al. 2023, section 3.3); rolled: forecast one segment, read it like a segment of the context, and so
@@ -57,9 +58,12 @@ class Recurrent(nn.Module):
         super().__init__()
         _check(shape, decoder, readout, bidirectional)
         self.segments = Segments(shape, segment_length)
-        self.embed = nn.Sequential(nn.Linear(self.segments.width, hidden_size), nn.ReLU())
+        width = self.segments.width
+        # The parallel decoder's positions take the place of an embedded segment.
+        as_it_is = self.segments.length == 1 and decoder != "parallel"
+        self.embed = nn.Identity() if as_it_is else nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
         self.recurrence = cell(
-            hidden_size,
+            width if as_it_is else hidden_size,
             hidden_size,
             num_layers,
             bias=bias,
@@ -104,7 +108,7 @@ def _check(shape: WindowShape, decoder: str, readout: str, bidirectional: bool) 
     if decoder == "rolled" and shape.channels_in != shape.channels_out:
         raise ConfigError(
             f"decoder = 'rolled' reads its own forecast: it needs as many channels out ({shape.channels_out}) as in "
-            f"({shape.channels_in}); use decoder = 'parallel' or 'direct'"
+            f"({shape.channels_in}, covariates among them); use decoder = 'parallel' or 'direct', or no covariates"
         )
 
 

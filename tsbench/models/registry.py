@@ -4,9 +4,11 @@ The files are read, not imported: `tsbench models`, `tsbench plan` and the resol
 need no torch, whose import alone takes longer than all of them. Adding a file is all it takes to be listed, tested and
 benchmarked.
 
-A model is an `nn.Module` from `[B, L, C_in]` to `[B, H, C_out]`. Its constructor takes a `WindowShape` and then
-keywords with literal defaults: they are its configuration. Its class docstring starts with one sentence and explains
-each keyword in a line `keyword: what it is`. A constructor that hands `**keywords` on has those of its base as well.
+A model is an `nn.Module` from `[B, L, C_in]` to `[B, H, C_out]`; of the channels that come in it forecasts the first
+C_out, the others are covariates. Its constructor takes a `WindowShape` and then keywords with literal defaults: they
+are its configuration. Its class docstring starts with one sentence and explains each keyword in a line `keyword: what
+it is`. A constructor that hands `**keywords` on has those of its base as well. What is known ahead is added to its
+forecast by `models/ahead.py`, unless it brings an `ahead` of its own.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_
 
 
 def register(
-    name: str, *, learned: bool = True, init: bool = True, widths: tuple[str, ...] = ()
+    name: str, *, learned: bool = True, init: bool = True, widths: tuple[str, ...] = (), history: bool = False
 ) -> Callable[[_Class], _Class]:
     """Mark a model class: the registry lists it under this name.
 
@@ -47,6 +49,8 @@ def register(
     init: whether it matters how its weights start. A learned model for which it does has the keyword `init`.
     widths: the keywords that say how wide its layers are, the leading one first; they are chosen by an experiment in
     which all models have as many parameters.
+    history: whether it reads all rows before the forecast, in original units, instead of a scaled context; shorter
+    series begin with NaN. With many origins that takes long, so experiments that name no models leave it out.
     """
 
     def mark(model_class: _Class) -> _Class:
@@ -91,6 +95,7 @@ class ModelSpec:
     arguments: Mapping[str, Argument]
     learned: bool
     widths: tuple[str, ...]
+    reads_history: bool
 
     def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
@@ -116,6 +121,11 @@ class ModelSpec:
             from tsbench.models.initialisers import initialise
 
             initialise(model, init)
+        if shape.ahead and self.learned and not hasattr(model, "ahead"):
+            from tsbench.models.ahead import Ahead
+
+            # A part of the model, so that its weights are counted, saved, frozen and traced with the others.
+            model.ahead = Ahead(shape)
         return model
 
 
@@ -168,6 +178,7 @@ def _specs_of(path: Path) -> list[ModelSpec]:
                 arguments=_arguments(lineage, _meanings(documented)) | ({"init": _INIT} if has_init else {}),
                 learned=learned,
                 widths=options.get("widths", ()),
+                reads_history=options.get("history", False),
             )
         )
     return specs

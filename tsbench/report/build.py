@@ -26,6 +26,7 @@ from tsbench.report.figures import (
 )
 from tsbench.report.gradients import gradient_norms
 from tsbench.report.importance import attention_maps, importance_by_lag
+from tsbench.report.latex import leaderboard_tex
 from tsbench.report.peaks import explained_entries
 from tsbench.report.svg import standalone
 from tsbench.report.tables import RANKING_RULE, Results, TaskResults, comparisons, leaderboard, read_results
@@ -45,7 +46,7 @@ _SECTIONS = ("Accuracy against throughput", "Error by step ahead", "Forecasts ag
 
 
 def build(folder: str | Path) -> Path:
-    """Write `report.html`, `report.md` with `figures/`, and the tables as CSV files into a folder of results.
+    """Write `report.html`, `report.md` with `figures/`, and the tables as CSV and LaTeX into a folder of results.
 
     Returns the page's path. The same records give the same bytes. Raises ConfigError where the folder holds no plan, or
     records that must not stand in one table.
@@ -59,6 +60,7 @@ def build(folder: str | Path) -> Path:
         _write(folder / "figures" / f"{picture.name}.svg", standalone(picture.svg))
     _write(folder / "leaderboard.csv", leaderboard(results).to_csv(index=False))
     _write(folder / "comparisons.csv", paired.to_csv(index=False))
+    _write(folder / "leaderboard.tex", leaderboard_tex(results))
     _write(folder / "report.md", _markdown_environment().get_template("report.md.j2").render(context))
     path = folder / "report.html"
     _write(path, _html_environment().get_template("report.html.j2").render(context))

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -64,11 +65,27 @@ def house_style() -> Iterator[None]:
         yield
 
 
+_kept: ContextVar[list[Figure] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept_figures() -> Iterator[list[Figure]]:
+    """What is drawn within, as figures; a report lets go of them, because hundreds would fill the memory."""
+    found: list[Figure] = []
+    token = _kept.set(found)
+    try:
+        yield found
+    finally:
+        _kept.reset(token)
+
+
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as one `<svg>` element.
 
     name: prefixes every id, so that many figures can share a page. description: what a reader who cannot see it gets.
     """
+    if (kept := _kept.get()) is not None:
+        kept.append(figure)
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)

@@ -55,7 +55,7 @@ def task_verdict(results: TaskResults) -> Verdict:
         return Verdict(f"No model has a result on {results.task.dataset}.", (), trouble=_trouble(results))
     sentences = [_accuracy(results, best), *_certainty(results, best), _cost(results, best)]
     facts = (_best_fact(best), _gain_fact(results, best), _certainty_fact(results, best), _cost_fact(results, best))
-    return Verdict(_headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
+    return Verdict(headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
 
 
 def overall_verdict(results: Results) -> Verdict | None:
@@ -104,7 +104,8 @@ def _independence(results: Results) -> str:
     return f"{len(results.tasks)} tasks on {counted(datasets, 'dataset')} are not independent of each other{few}"
 
 
-def _headline(results: TaskResults, best: Entry) -> str:
+def headline(results: TaskResults, best: Entry) -> str:
+    """Who forecasts a task best, or that no network is worth it there, in one sentence."""
     ranked, dataset = results.ranked, results.task.dataset
     if len(ranked) == 1:
         return f"{best.label} is the only model with a result on {dataset}."
@@ -282,6 +283,8 @@ def _cost(results: TaskResults, best: Entry) -> str:
     cheapest = _cheapest(results, best)
     if len(results.machines) > 1:
         return "The runs were made on different machines, so their costs cannot be compared."
+    if best.is_imported:
+        return f"{best.label} was imported: nothing is known of its cost here."
     if cheapest is not best:
         return f"{cheapest.label} is the cheapest of these: {_cheaper_by(cheapest, best)}."
     train = best.cost("train_windows_per_second")
@@ -353,6 +356,8 @@ def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
 
 
 def _cost_fact(results: TaskResults, best: Entry) -> Fact:
+    if best.is_imported:
+        return Fact("What it costs", "unknown", "imported: made elsewhere")
     seconds = best.fit_seconds
     trained = f"fitted in {compact(seconds)} s" if seconds else "no training"
     parameters = f"{whole(best.cost('num_parameters'))} parameters"

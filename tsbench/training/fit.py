@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from tsbench.data.windows import Windows, shuffled_picks
+from tsbench.data.windows import Batch, Windows, shuffled_picks
 from tsbench.training.devices import synchronise
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
@@ -53,7 +53,7 @@ class Chunk:
     def to(self, device: torch.device, **_: Any) -> Chunk:
         return type(self)(self.windows, self.picks_KB.to(device))
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[Batch]:
         return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
 
 
@@ -69,7 +69,7 @@ class WholePart:
     def to(self, device: torch.device, **_: Any) -> WholePart:
         return self
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self) -> Iterator[Batch]:
         return self.windows.in_order(VALIDATION_BATCH_SIZE)
 
 
@@ -113,6 +113,8 @@ class Training:
     """On a GPU: whether a step was captured as a CUDA graph, or why not."""
     gradient_seconds: float = 0.0
     """What `gradients` took at looks; in no other clock."""
+    log_seconds: float = 0.0
+    """What loggers took at looks; in no clock."""
 
 
 def train(
@@ -232,7 +234,7 @@ class Stopwatch(Callback):
                 "step": self.training.steps,
                 "train_loss": float(metrics["train_loss"]),
                 "val_loss": float(metrics["val_loss"]),
-                "seconds": self.mark - self.start - self.training.gradient_seconds,
+                "seconds": self.mark - self.start - self.training.gradient_seconds - self.training.log_seconds,
             }
         )
 

@@ -20,38 +20,52 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from tsbench.data.clock import following
+from tsbench.data.clock import following_each
+from tsbench.data.covariates import Roles, rows_ahead
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler
-from tsbench.data.windows import Windows, WindowShape
+from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
+from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import resolve_device, set_precision
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.graphs import StepGraph, step_graph
+from tsbench.training.loggers import RunLog
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
+from tsbench.training.tracks import Tracks
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
 _SOLVE_BATCH_SIZE = 1024
 
+_PREDICT_BATCH_SIZE = 1024
+
 _EPS = 1e-5
 """Added to a window's variance before the root (Kim et al. 2022): a constant window stays finite."""
+
+_FAR = 5.0
+"""Where covariates end, in spreads of their context: what never moved in the context has none to speak of."""
+_SMALLEST = 1e-4
+"""What logarithms are taken of at least: a ten-thousandth of an item's level."""
 
 
 class Forecaster(pl.LightningModule):
     """A model by name, with the recipe that trains it.
 
     In a script, `fit` and `predict` take panels and care for scaling. In any Lightning `Trainer`, it takes batches of
-    `(context [B, L, C], target [B, H, C])` pairs from an ordinary DataLoader, on the scale they come in.
+    `(context [B, L, C], target [B, H, C])` pairs from an ordinary DataLoader, on the scale they come in. Covariates are
+    a third part of the batch, `[B, L + H, K]`; past ones are not read beyond the context.
 
     channels: number of channels; needed only with `channel_mode = "mixing"` and a Trainer of your own.
     seasonality: rows in a season; `fit` takes it from the panel.
+    covariates: names by role, such as `{"past": ["wind"], "known": ["price"]}`, in the order of their columns; needed
+        only with a Trainer of your own, `fit` takes them from the panel.
     arguments: keywords of the model, see `tsbench models NAME`.
 
     Raises ConfigError for an unknown model, keyword or recipe key.
@@ -65,6 +79,7 @@ class Forecaster(pl.LightningModule):
         horizon: int,
         channels: int | None = None,
         seasonality: int = 1,
+        covariates: Roles | Mapping[str, Any] | None = None,
         recipe: Recipe | Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
@@ -75,11 +90,16 @@ class Forecaster(pl.LightningModule):
         self.recipe = _as_recipe(recipe)
         self.context_length, self.horizon = context_length, horizon
         self.channels, self.seasonality = channels, seasonality
+        self.roles = covariates if isinstance(covariates, Roles) else Roles.of(dict(covariates or {}))
+        """What the data bring; the model is given `covariates`."""
         self.model: nn.Module | None = None
         self.scaler: Scaler | None = None
+        self.covariate_scaler: Scaler | None = None
         self.training_log = Training()
         self.transfer: Transfer | None = None
         """What was taken from the recipe's pretrained forecaster."""
+        self.run_log: RunLog | None = None
+        """Loggers that follow the next training."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
         self._steps_taken = self._steps_at_look = 0
 
@@ -102,7 +122,7 @@ class Forecaster(pl.LightningModule):
 
     def _make_model(self) -> None:
         recipe = self.recipe
-        self.model = self.spec.build(self._shape(), self.arguments)
+        self.model = self.spec.build(self.shape, self.arguments)
         if recipe.precision == "64":
             self.double()
         if recipe.pretrained and self.spec.learned:
@@ -112,29 +132,52 @@ class Forecaster(pl.LightningModule):
             self.transfer = take_weights(self.model, kept["weights"], recipe.pretrained)
         freeze(self.model, recipe.freeze if self.spec.learned else ())
 
-    def _shape(self) -> WindowShape:
+    @property
+    def covariates(self) -> Roles:
+        """Those that the model is given."""
+        return self.roles if self.spec.learned and self.recipe.covariates == "all" else Roles()
+
+    @property
+    def shape(self) -> WindowShape:
+        """Of the windows as the model takes them."""
         channels = 1
         if self.recipe.channel_mode == "mixing":
             if self.channels is None:
                 raise ConfigError("Forecaster: channel_mode = 'mixing' needs the number of channels; give channels=")
             channels = self.channels
-        return WindowShape(self.context_length, self.horizon, channels, channels, self.seasonality)
+        return WindowShape.of(
+            self.context_length, self.horizon, self.seasonality, channels=channels, covariates=self.covariates
+        )
 
-    def forward(self, context_BLC: Tensor) -> Tensor:
-        """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context."""
-        context_BCL = context_BLC.mT
+    def forward(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context.
+
+        covariates_BMK: of the rows of context and horizon; left alone by a model that is given none.
+        """
         if not self.spec.learned:
-            return self._apply_model(context_BCL).mT
+            return self._apply_model(context_BLC.mT).mT
+        forecast_BHC = self._forecast(self._seen(context_BLC), covariates_BMK)
+        return forecast_BHC.exp() if self.recipe.log else forecast_BHC
+
+    def _seen(self, values_BTC: Tensor) -> Tensor:
+        """On the scale that the model sees and forecasts, before instance normalisation."""
+        is_logged = self.recipe.log and self.spec.learned
+        return values_BTC.clamp(min=_SMALLEST).log() if is_logged else values_BTC
+
+    def _forecast(self, seen_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """Forecast `[B, H, C]`, both as `_seen`."""
+        if not self.spec.learned:
+            return self._apply_model(seen_BLC.mT).mT
         # Rows of one channel side by side: their mean and variance are four to eight times as fast that way.
-        normalised, level, spread = self._normalise(context_BCL.contiguous())
-        return (self._apply_model(normalised) * spread + level).mT
+        normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
+        return (self._apply_model(normalised, covariates_BMK) * spread + level).mT
 
     @torch.inference_mode()
-    def infer(self, context_BLC: Tensor) -> Tensor:
+    def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`forward` without gradients, in the recipe's precision."""
         half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
         with torch.autocast(context_BLC.device.type, half, enabled=half is not None):
-            return self(context_BLC.to(self.dtype))
+            return self(context_BLC.to(self.dtype), covariates_BMK)
 
     def _normalise(self, context_BCL: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
         """The context without its level and spread, and both, `[B, C, 1]`."""
@@ -153,22 +196,60 @@ class Forecaster(pl.LightningModule):
                 spread = (centred.square().mean(2, keepdim=True) + _EPS).sqrt()
                 return centred / spread, level, spread
 
-    def _apply_model(self, context_BCL: Tensor) -> Tensor:
+    def _apply_model(self, context_BCL: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         assert self.model is not None, "build() comes first"
-        forecast = self.model(self._arranged(context_BCL))
+        forecast = forecast_with(self.model, *self._with_covariates(self._arranged(context_BCL), covariates_BMK))
         return forecast.mT if self.mixes_channels else forecast.reshape(*context_BCL.shape[:2], self.horizon)
 
     def _arranged(self, values_BCL: Tensor) -> Tensor:
         """As the model takes its windows: all channels in one, or each channel in a window of its own."""
         return values_BCL.mT if self.mixes_channels else values_BCL.reshape(-1, values_BCL.shape[2], 1)
 
-    def model_input(self, context_BLC: Tensor) -> Tensor:
+    def _with_covariates(
+        self, inputs_NLC: Tensor, covariates_BMK: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A model's windows with the covariates of their rows as further channels, and what is known ahead `[N, H, A]`.
+
+        Here, and nowhere else, covariates meet a model: past ones end with the context.
+        """
+        roles, length = self.covariates, self.context_length
+        if self.recipe.covariates == "none" or (covariates_BMK is None and not roles):
+            return inputs_NLC, None
+        if covariates_BMK is None or covariates_BMK.shape[1:] != (length + self.horizon, roles.width):
+            shape = "none" if covariates_BMK is None else " x ".join(map(str, covariates_BMK.shape))
+            raise ConfigError(
+                f"Forecaster: covariates of this shape: {shape}; it was told of {roles.width} "
+                f"({', '.join((*roles.columns, *roles.static))}) for each of {length + self.horizon} rows of a window; "
+                "give it covariates = {...} and batches with as many columns"
+            )
+        given_BMK = self._normalise_covariates(covariates_BMK.to(inputs_NLC))
+        seen_BLK, ahead_BHA = given_BMK[:, :length, : len(roles.columns)], given_BMK[:, length:, len(roles.past) :]
+        each = len(inputs_NLC) // len(given_BMK)  # with independent channels the windows of all of them
+        seen_NLK, ahead_NHA = (part.repeat_interleave(each, 0) if each > 1 else part for part in (seen_BLK, ahead_BHA))
+        return torch.cat([inputs_NLC, seen_NLK], 2), ahead_NHA if roles.num_ahead else None
+
+    def _normalise_covariates(self, covariates_BMK: Tensor) -> Tensor:
+        """Measured ones in the manner of the targets, by level and spread of their own context; others as they are."""
+        if self.recipe.instance_norm == "none":
+            return covariates_BMK
+        measured, rest = covariates_BMK.tensor_split([self.covariates.num_measured], 2)
+        measured_BKM = measured.mT.contiguous()
+        _, level, spread = self._normalise(measured_BKM[:, :, : self.context_length])
+        return torch.cat([((measured_BKM - level) / spread).clamp(-_FAR, _FAR).mT, rest], 2)
+
+    def model_input(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the model itself is given for these windows: `[B, L, C]`, or `[B * C, L, 1]` with independent channels.
 
-        Without level and spread, unless it is a model that takes the values as they are.
+        Without level and spread, unless it is a model that takes the values as they are. Covariates are further
+        channels; the second value is what is known ahead, `[B or B * C, H, A]`, if anything is.
         """
-        context_BCL = context_BLC.mT.contiguous()
-        return self._arranged(self._normalise(context_BCL)[0] if self.spec.learned else context_BCL)
+        context_BCL = self._seen(context_BLC).mT.contiguous()
+        inputs_NLC = self._arranged(self._normalise(context_BCL)[0] if self.spec.learned else context_BCL)
+        return self._with_covariates(inputs_NLC, covariates_BMK)
+
+    @property
+    def reads_history(self) -> bool:
+        return self.spec.reads_history
 
     @property
     def mixes_channels(self) -> bool:
@@ -177,8 +258,13 @@ class Forecaster(pl.LightningModule):
     # Training, as Lightning calls it
 
     def configure_callbacks(self) -> list[Callback]:
-        """What the recipe asks to have recorded; it goes into `training_log`, in any Trainer."""
-        return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
+        """What the recipe asks to have recorded goes into `training_log`, in any Trainer; and from there to loggers."""
+        callbacks: list[Callback] = []
+        if self.recipe.gradient_norms:
+            callbacks.append(GradientNorms(self.training_log, self.row_gradients))
+        if self.run_log is not None:
+            callbacks.append(Tracks(self.training_log, self.run_log))
+        return callbacks
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.recipe, self.parameter_groups(), self.device)
@@ -212,11 +298,11 @@ class Forecaster(pl.LightningModule):
         self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         self._graph: StepGraph | None = None
 
-    def training_step(self, batch: Chunk | tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        """One optimizer step for a pair of tensors, or one for each batch of a chunk; the device is not waited for."""
+    def training_step(self, batch: Chunk | Batch, batch_idx: int) -> dict[str, Tensor]:
+        """One optimizer step for a batch of windows, or one for each of a chunk; the device is not waited for."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         if not isinstance(batch, Chunk):
-            loss = self._step(*batch, optimizer, self.manual_backward)
+            loss = self._step(batch, optimizer, self.manual_backward)
             self._count_step()
             return {"loss": loss}
         # In a chunk, Lightning's hooks around each backward and step have nobody to serve and would cost more than the
@@ -229,7 +315,7 @@ class Forecaster(pl.LightningModule):
             why_not = "the gradient scaler and the norms of gradients work step by step"
         if self._graph is None:
             windows = batch.windows
-            self._graph = step_graph(lambda picks_B: take(*windows.batch(picks_B)), self.device, why_not)
+            self._graph = step_graph(lambda picks_B: take(windows.batch(picks_B)), self.device, why_not)
         for picks_B in batch.picks_KB:
             loss = self._graph(picks_B)
             self._count_step()
@@ -238,13 +324,12 @@ class Forecaster(pl.LightningModule):
 
     def _step(
         self,
-        context_BLC: Tensor,
-        target_BHC: Tensor,
+        batch: Batch,
         optimizer: LightningOptimizer | torch.optim.Optimizer,
         backward: Callable[[Tensor], Any],
     ) -> Tensor:
         """All of a step that is done on the device, which is not waited for."""
-        loss = self.loss(context_BLC, target_BHC)
+        loss = self.loss(batch)
         for parameter in self._trained:
             parameter.grad = None
         backward(loss)
@@ -263,11 +348,16 @@ class Forecaster(pl.LightningModule):
             self._scheduler.step()
         self._steps_taken += 1
 
-    def loss(self, context_BLC: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
+    def loss(self, batch: Batch, reduction: str = "mean") -> Tensor:
         """Of the forecast on scaled values, as the recipe wants it."""
+        context_BLC, target_BHC, *covariates = batch
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
-        forecast_BHC = self(context_BLC.to(dtype))
-        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(dtype), reduction=reduction)
+        seen_BLC, target_BHC = self._seen(context_BLC.to(dtype)), self._seen(target_BHC.to(dtype))
+        forecast_BHC = self._forecast(seen_BLC, *covariates)
+        if self.recipe.loss_scale == "spread":
+            size_B1C = _spread(seen_BLC)
+            forecast_BHC, target_BHC = forecast_BHC / size_B1C, target_BHC / size_B1C
+        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction=reduction)
 
     def on_train_end(self) -> None:
         self._graph = None  # its memory on the GPU
@@ -276,11 +366,10 @@ class Forecaster(pl.LightningModule):
         self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._val_count = 0
 
-    def validation_step(self, batch: WholePart | tuple[Tensor, Tensor], batch_idx: int) -> None:
-        batches = batch.batches() if isinstance(batch, WholePart) else [batch]
-        for context_BLC, target_BHC in batches:
-            self._val_loss += self.loss(context_BLC, target_BHC, reduction="sum")
-            self._val_count += target_BHC.numel()
+    def validation_step(self, batch: WholePart | Batch, batch_idx: int) -> None:
+        for windows in batch.batches() if isinstance(batch, WholePart) else [batch]:
+            self._val_loss += self.loss(windows, reduction="sum")
+            self._val_count += windows[1].numel()
 
     def on_validation_epoch_end(self) -> None:
         losses = {"val_loss": self.validation_loss()}
@@ -315,13 +404,16 @@ class Forecaster(pl.LightningModule):
         MachineError when the device is not here.
         """
         panel = train_part.panel
-        self.channels, self.seasonality = panel.num_channels, panel.seasonality
+        self.channels, self.seasonality, self.roles = panel.num_channels, panel.seasonality, panel.roles
+        self.recipe = self.recipe.for_panel(len(panel.items), float(train_part.values.min()))
         self.scaler = Scaler.fit(train_part)
+        self.covariate_scaler = Scaler.fit_covariates(train_part) if self.covariates else None
         target = resolve_device(device)
-        values_TC = torch.from_numpy(self.scaler.apply(panel.values)).to(target)
+        values_TC = torch.from_numpy(self.scaler.apply_to(panel)).to(target)
+        covariates = CovariateRows.of(panel, self.covariate_scaler, target)
         return self.fit_windows(
-            Windows.of(train_part, values_TC, self.context_length, self.horizon),
-            Windows.of(validation_part, values_TC, self.context_length, self.horizon),
+            Windows.of(train_part, values_TC, self.context_length, self.horizon, covariates),
+            Windows.of(validation_part, values_TC, self.context_length, self.horizon, covariates),
             seed=seed,
             tell=tell,
         )
@@ -344,20 +436,32 @@ class Forecaster(pl.LightningModule):
         return self.eval()
 
     def _solve(self, model: ClosedForm, windows: Windows) -> None:
-        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target."""
-        for context_BLC, target_BHC in windows.in_order(_SOLVE_BATCH_SIZE):
-            normalised, level, spread = self._normalise(context_BLC.double().mT.contiguous())
-            target_BCH = target_BHC.double().mT - level
-            spread_BC1 = torch.as_tensor(spread).to(normalised).expand(*target_BCH.shape[:2], 1)
-            model.add(*map(self._arranged, (normalised, target_BCH, spread_BC1)))
+        """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target.
+
+        Each is divided by what the loss is divided by.
+        """
+        for context_BLC, target_BHC, *covariates in windows.in_order(_SOLVE_BATCH_SIZE):
+            seen_BLC = self._seen(context_BLC.double())
+            normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
+            size = _spread(seen_BLC).mT if self.recipe.loss_scale == "spread" else 1.0
+            target_BCH = (self._seen(target_BHC.double()).mT - level) / size
+            spread_BC1 = torch.as_tensor(spread / size).to(normalised).expand(*target_BCH.shape[:2], 1)
+            inputs, target, spread = map(self._arranged, (normalised, target_BCH, spread_BC1))
+            inputs, ahead = self._with_covariates(inputs, *covariates)
+            model.add(inputs, target, spread, ahead)
         model.solve()
 
-    def predict(self, panel: Panel) -> pd.DataFrame:
+    def predict(self, panel: Panel, future: Any = None) -> pd.DataFrame:
         """The forecast of the `horizon` rows after the panel's last, in original units.
 
         One row per item, timestamp and channel: columns `item, timestamp, channel, forecast`.
 
-        Raises ConfigError before `fit`, DataError when the panel has other channels or too few rows for a context.
+        future: the known covariates of these rows, a frame of a row for each with `timestamp` on the panel's clock (UTC
+        where stamps had a zone), a column for each covariate, and `item` where there are several; further rows and
+        columns are left alone.
+
+        Raises ConfigError before `fit`, DataError when the panel has other channels or too few rows for a context, or
+        the future lacks a value.
         """
         if self.scaler is None:
             raise ConfigError(
@@ -370,21 +474,60 @@ class Forecaster(pl.LightningModule):
         shortest = int(np.diff(panel.offsets).min())
         if shortest < self.context_length:
             raise DataError(f"{panel.name}: {shortest} rows; a context needs {self.context_length}")
-        rows = panel.offsets[1:, None] + np.arange(-self.context_length, 0)
-        context_ILC = torch.from_numpy(self.scaler.apply(panel.values[rows])).to(self.device)
-        forecast_IHC = self.scaler.invert(self.infer(context_ILC).double().cpu().numpy())
-        frames = [
-            pd.DataFrame(forecast_HC, columns=list(panel.channels))
-            .assign(item=item, timestamp=following(panel.timestamps[stop - 1], panel.freq, self.horizon))
-            .melt(["item", "timestamp"], var_name="channel", value_name="forecast")
-            for item, stop, forecast_HC in zip(panel.items, panel.offsets[1:], forecast_IHC, strict=True)
-        ]
-        return pd.concat(frames, ignore_index=True)
+        stamps_IH = following_each(panel.timestamps[panel.offsets[1:] - 1], panel.freq, self.horizon)
+        forecast_IHC = self._after(panel, stamps_IH, future)
+        sizes = forecast_IHC.shape[0], forecast_IHC.shape[2], forecast_IHC.shape[1]
+        return pd.DataFrame(
+            {
+                "item": np.array(panel.items, dtype=object).repeat(sizes[1] * sizes[2]),
+                "timestamp": np.broadcast_to(stamps_IH[:, None], sizes).ravel(),
+                "channel": np.tile(np.array(panel.channels, dtype=object).repeat(sizes[2]), sizes[0]),
+                "forecast": forecast_IHC.swapaxes(1, 2).ravel(),
+            }
+        )
 
-    def trace(self, context_BLC: Tensor, target_BHC: Tensor | None = None) -> dict[str, LayerTrace]:
+    def _after(self, panel: Panel, stamps_IH: np.ndarray, future: Any) -> np.ndarray:
+        """Forecasts of the rows after each item's last, `[items, H, C]`, float64, in original units."""
+        assert self.scaler is not None
+        scaler, parts = self.scaler.for_items_of(panel), []
+        covariates = self._covariates_of(panel, stamps_IH, future)
+        for ends in np.split(panel.offsets[1:], range(_PREDICT_BATCH_SIZE, len(panel.items), _PREDICT_BATCH_SIZE)):
+            items = panel.item_of(ends - 1)
+            if self.reads_history:
+                firsts = (panel.offsets[:-1] + panel.padded)[items]
+                history = histories(torch.from_numpy(panel.values), torch.from_numpy(firsts), torch.from_numpy(ends))
+                parts.append(self.infer(history.to(self.device)).double().cpu().numpy())
+                continue
+            context = panel.values[ends[:, None] + np.arange(-self.context_length, 0)]
+            context_BLC = torch.from_numpy(scaler.apply(context, items[:, None])).to(self.device)
+            forecast = self.infer(context_BLC, None if covariates is None else covariates[items])
+            parts.append(scaler.invert(forecast.double().cpu().numpy(), items[:, None]))
+        return np.concatenate(parts)
+
+    def _covariates_of(self, panel: Panel, stamps_IH: np.ndarray, future: Any) -> Tensor | None:
+        """Scaled covariates of the last rows of a panel and of the horizon after them, `[I, L + H, K]`."""
+        if not self.covariates:
+            return None
+        if panel.covariates is None or panel.roles != self.covariates:
+            raise DataError(
+                f"{panel.name}: covariates {panel.roles.by_name() or 'none'}; the forecaster was fitted with "
+                f"{self.covariates.by_name()}; read the panel with the same roles"
+            )
+        assert self.covariate_scaler is not None, "fit() comes first"
+        rows_IL = panel.offsets[1:, None] + np.arange(-self.context_length, 0)
+        ahead_IHK = rows_ahead(panel.covariates.roles, panel.items, list(map(pd.DatetimeIndex, stamps_IH)), future)
+        rows_IMK = np.concatenate([panel.covariates.rows[rows_IL], ahead_IHK], axis=1)
+        static_IMS = np.repeat(panel.covariates.static[:, None], rows_IMK.shape[1], axis=1)
+        values = self.covariate_scaler.apply(np.concatenate([rows_IMK, static_IMS], axis=2))
+        return torch.from_numpy(values).to(self.device)
+
+    def trace(
+        self, context_BLC: Tensor, target_BHC: Tensor | None = None, covariates_BMK: Tensor | None = None
+    ) -> dict[str, LayerTrace]:
         """Activations and gradients of every layer for some windows, by layer name in order of use.
 
-        context_BLC: scaled values. target_BHC: what the recipe's loss compares with; zeros when left out.
+        context_BLC, covariates_BMK: scaled values. target_BHC: what the recipe's loss compares with; zeros when left
+        out.
 
         Weights and their gradients are left as they were; hooks are removed, also after an exception.
         """
@@ -397,7 +540,7 @@ class Forecaster(pl.LightningModule):
         self.eval()
         try:
             with traced_layers(self.model) as layers, torch.backends.cudnn.flags(enabled=False):
-                forecast_BHC = self(context_BLC)
+                forecast_BHC = self(context_BLC, covariates_BMK)
                 target_BHC = torch.zeros_like(forecast_BHC) if target_BHC is None else target_BHC.to(forecast_BHC)
                 _LOSSES[self.recipe.loss](forecast_BHC, target_BHC).backward()
                 return layers
@@ -406,20 +549,22 @@ class Forecaster(pl.LightningModule):
             for parameter, gradient in zip(parameters, kept, strict=True):
                 parameter.grad = gradient
 
-    def row_gradients(self, context_BLC: Tensor, target_BHC: Tensor) -> Tensor:
+    def row_gradients(self, context_BLC: Tensor, target_BHC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """Norm of the gradient of a window's loss at each row of the context, oldest first, mean over windows, `[L]`.
 
-        context_BLC, target_BHC: scaled values, on the forecaster's device. The context is taken as the model sees it,
-        after instance normalisation, and without dropout. Autocast is not used: half precision would round to zero
-        what is to be seen.
+        Scaled values, on the forecaster's device. The context is taken as the model sees it, after instance
+        normalisation, and without dropout; its covariates have gradients that are not counted. Autocast is not used:
+        half precision would round to zero what is to be seen.
         """
-        seen_BCL, level, spread = self._normalise(context_BLC.detach().to(self.dtype).mT.contiguous())
+        context_BLC, target_BHC = (self._seen(part.detach().to(self.dtype)) for part in (context_BLC, target_BHC))
+        seen_BCL, level, spread = self._normalise(context_BLC.mT.contiguous())
         was_training = self.training
         self.eval()
         try:
             with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
-                forecast_BHC = (self._apply_model(seen_BCL.requires_grad_()) * spread + level).mT
-                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC.to(self.dtype), reduction="sum")
+                forecast_BCH = self._apply_model(seen_BCL.requires_grad_(), covariates_BMK)
+                forecast_BHC = (forecast_BCH * spread + level).mT
+                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction="sum")
                 (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
         finally:
             self.train(was_training)
@@ -435,11 +580,14 @@ class Forecaster(pl.LightningModule):
             "horizon": self.horizon,
             "channels": self.channels,
             "seasonality": self.seasonality,
+            "covariates": self.covariates.as_dict(),
             "recipe": self.recipe.model_dump(),
             **self.arguments,
         }
-        scale = torch.from_numpy(np.stack([self.scaler.mean, self.scaler.std]))
-        torch.save({"settings": json.dumps(settings), "scale": scale, "weights": self.model.state_dict()}, path)
+        kept = {"settings": json.dumps(settings), "scale": _kept(self.scaler), "weights": self.model.state_dict()}
+        if self.covariate_scaler is not None:
+            kept["covariate_scale"] = _kept(self.covariate_scaler)
+        torch.save(kept, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Forecaster:
@@ -455,6 +603,8 @@ class Forecaster(pl.LightningModule):
         assert forecaster.model is not None
         forecaster.model.load_state_dict(kept["weights"])
         forecaster.scaler = Scaler(*kept["scale"].numpy())
+        if "covariate_scale" in kept:
+            forecaster.covariate_scaler = Scaler(*kept["covariate_scale"].numpy())
         return forecaster.eval()
 
 
@@ -478,6 +628,15 @@ def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]], device: torch.d
             return torch.optim.Adam(groups, capturable=capturable, **common)
         case "sgd":
             return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **common)
+
+
+def _kept(scaler: Scaler) -> Tensor:
+    return torch.from_numpy(np.stack([scaler.mean, scaler.std]))
+
+
+def _spread(seen_BLC: Tensor) -> Tensor:
+    """Standard deviation of each window, `[B, 1, C]`."""
+    return (seen_BLC.var(1, keepdim=True, correction=0) + _EPS).sqrt()
 
 
 def _clip(gradients: list[Tensor], largest: float) -> None:

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from tsbench.data.windows import Batch
 from tsbench.training.devices import synchronise
 from tsbench.training.fit import Chunk, Training
 
@@ -19,13 +20,13 @@ from tsbench.training.fit import Chunk, Training
 class GradientNorms(Callback):
     """Writes the norms of gradients into a training's log at each look at the validation part.
 
-    row_gradients: of a batch of windows, the norm at each row of the context, `[L]`. The batch is that of the first
-    step, so models that train with one seed are asked about the same windows.
+    row_gradients: of a batch, given as its parts, the norm at each row of the context, `[L]`. The batch is that of the
+    first step, so models that train with one seed are asked about the same windows.
 
     What needs a pass of its own is done at looks, on a clock of its own; a step only adds up norms, on the device.
     """
 
-    def __init__(self, training: Training, row_gradients: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def __init__(self, training: Training, row_gradients: Callable[..., Tensor]) -> None:
         self.training, self.row_gradients = training, row_gradients
         self.first_batch: Any = None
 
@@ -52,10 +53,9 @@ class GradientNorms(Callback):
         self.training.gradient_seconds += time.perf_counter() - start
 
 
-def _windows(batch: Any) -> tuple[Tensor, Tensor]:
-    """Those of one step: the first of a chunk, or the pair of a Trainer of the user's own."""
-    context_BLC, target_BHC = next(batch.batches()) if isinstance(batch, Chunk) else batch
-    return context_BLC, target_BHC
+def _windows(batch: Any) -> Batch:
+    """Those of one step: the first of a chunk, or the batch of a Trainer of the user's own."""
+    return next(batch.batches()) if isinstance(batch, Chunk) else batch
 
 
 class LayerNorms:

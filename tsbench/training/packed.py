@@ -20,7 +20,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from tsbench.data.windows import Windows, shuffled_picks
+from tsbench.data.windows import Batch, Windows, shuffled_picks
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.models.linear import ClosedForm
 from tsbench.training.devices import set_precision
@@ -124,7 +124,7 @@ class Member:
 class PackChunk(Chunk):
     """Some optimizer steps of all seeds: picks are `[K, S, B]`, a batch is of tensors `[S, B, ...]`."""
 
-    def batch(self, picks_SB: Tensor) -> tuple[Tensor, ...]:
+    def batch(self, picks_SB: Tensor) -> Batch:
         return tuple(part.unflatten(0, picks_SB.shape) for part in self.windows.batch(picks_SB.flatten()))
 
 
@@ -151,8 +151,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.forecaster = forecaster
 
-    def forward(self, *batch: Any) -> Tensor:
-        return self.forecaster.loss(*batch)
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.forecaster.loss(batch)
 
 
 class Pack(pl.LightningModule):

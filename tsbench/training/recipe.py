@@ -23,6 +23,8 @@ class Recipe(BaseModel):
 
     loss: Literal["mse", "mae", "huber"] = "mse"
     """Computed on the scaled values, after instance normalisation is undone; huber has delta 1."""
+    loss_scale: Literal["none", "spread"] = "none"
+    """spread: a window's errors are divided by the standard deviation of its context: all windows count alike."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """sgd has Nesterov momentum 0.9."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -44,8 +46,13 @@ class Recipe(BaseModel):
     instance_norm: Literal["revin", "mean", "last", "none"] = "revin"
     """What is taken off each window's channels and put back on the forecast: mean and standard deviation
     (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""
+    log: bool = False
+    """Whether a model sees and forecasts logarithms, before instance normalisation; the loss is taken of them, too. For
+    panels of several items whose values are all greater than zero."""
     channel_mode: Literal["independent", "mixing"] = "independent"
     """independent: one channel in, one out, weights shared; mixing: all channels in, all out."""
+    covariates: Literal["all", "none"] = "all"
+    """all: what the data bring is given to every learned model, beside the targets; none: the targets alone."""
     pretrained: str = ""
     """File of a saved forecaster to start from: tensors of the same name and shape are taken, the others start anew."""
     freeze: list[str] = []
@@ -55,3 +62,25 @@ class Recipe(BaseModel):
     gradient_norms: bool = False
     """Whether the norms of gradients are recorded at each look at the validation split: by layer, and by row of the
     context. Training takes the same steps with it; each of them takes longer."""
+
+    def for_panel(self, num_items: int, smallest: float) -> Recipe:
+        """With defaults for panels of several items in place of what was not said; one item leaves it as it is.
+
+        smallest: value of the training rows.
+        """
+        if num_items == 1:
+            return self
+        defaults = OF_MANY_ITEMS | {"log": smallest > 0}
+        return self.model_copy(update={key: defaults[key] for key in defaults.keys() - self.model_fields_set})
+
+
+OF_MANY_ITEMS = {
+    "loss": "mae",
+    "loss_scale": "spread",
+    "learning_rate": 3e-3,
+    "batch_size": 128,
+    "max_steps": 3000,
+    "validate_every": 300,
+    "patience": 5,
+}
+"""Defaults for panels of several items, and `log` where values allow it (docs/protocol.md)."""
