@@ -137,10 +137,37 @@ def test_some_forecasts_are_kept_beside_the_record(smoke: dict[str, Record], smo
     arrays = RecordStore(smoke_folder).arrays(smoke["seasonal_naive"].key)
 
     first_test_row = 384 + 120
-    assert arrays["forecast"].shape == (4, 12, 3)
-    assert arrays["target_start"][0] == tiny_panel.timestamps[first_test_row]
+    assert arrays["forecast"].shape == (6, 12, 3)
+    first = list(arrays["chosen_as"]).index("evenly spaced")
+    assert arrays["target_start"][first] == tiny_panel.timestamps[first_test_row]
     a_day_before = tiny_panel.values[first_test_row - 24 : first_test_row - 12]
-    np.testing.assert_allclose(arrays["forecast"][0], a_day_before, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(arrays["forecast"][first], a_day_before, rtol=1e-4, atol=1e-3)
+
+
+def test_every_model_is_shown_on_the_same_windows(smoke: dict[str, Record], smoke_folder: Path):
+    shown = {
+        tuple(RecordStore(smoke_folder).arrays(record.key)[name].tobytes() for name in ("target_start", "channel"))
+        for record in smoke.values()
+    }
+
+    assert len(shown) == 1
+
+
+def test_every_run_is_asked_again_with_the_future_hidden(smoke: dict[str, Record]):
+    for record in smoke.values():
+        assert record.audit is not None
+        assert record.audit.findings == []
+        assert record.audit.num_windows == {"train": 325, "validation": 109, "test": 157}
+    assert [smoke[model].audit.receptive_field for model in ("naive", "seasonal_naive", "gru")] == [1, 24, 48]
+
+
+def test_where_the_errors_lie_adds_up_to_the_error(smoke: dict[str, Record]):
+    for record in smoke.values():
+        tables = record.diagnostics.errors_by
+        assert set(tables) == {"hour", "weekday", "level"}
+        # Tenths of 157 windows differ by one window at most.
+        assert np.mean(tables["level"].mse_scaled) == pytest.approx(record.metrics.mse_scaled, rel=0.02)
+        assert sum(record.diagnostics.histogram) == pytest.approx(1, abs=1e-4)
 
 
 def comparable(folder: Path) -> dict[str, Any]:

@@ -221,7 +221,7 @@ def _from_forecasts(
 
     from tsbench.bench.runner import Prepared, data_facts, scores
     from tsbench.data.datasets import load_dataset
-    from tsbench.evaluation.accuracy import NUM_SAMPLES, kept_losses, sample_forecasts, sample_picks
+    from tsbench.evaluation.accuracy import chosen_windows, kept_losses, sample_forecasts
 
     horizon = _horizon(frame, source.path)
     tasks = [task for task in _tasks(plan) if task[2] == horizon and dataset in ("", task[0])]
@@ -246,7 +246,8 @@ def _from_forecasts(
             forecast_NHC = prepared.scaler.apply(_laid_out(rows, panel, like, source.path), items_N1)
             run = source.run(like, int(seed))
             totals = prepared.score(_Told(torch.from_numpy(forecast_NHC)), windows)
-            picked = _Told(torch.from_numpy(forecast_NHC[sample_picks(len(windows), NUM_SAMPLES)]))
+            _, picks, _ = chosen_windows(windows, panel.seasonality)
+            picked = _Told(torch.from_numpy(forecast_NHC[picks]))
             arrays = sample_forecasts(picked, panel.test, windows, prepared.scaler)
             arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
             yield source.record(run, data_facts(panel), scores(totals, prepared, run)), arrays

@@ -177,6 +177,10 @@ class Cost(_Value):
     latency_p50_ms: float
     latency_p95_ms: float
     """Of one window, forecast alone."""
+    predict_by_batch_size: dict[int, float] = {}
+    """Windows per second in batches of this many windows."""
+    latency_quantiles_ms: list[float] = []
+    """Of one window, from the fastest call to the slowest, in steps of a twentieth."""
     num_workers: int = 1
     """Worker processes that shared the machine while throughput and latency were read; 1: the model was alone."""
     packed: int = 1
@@ -242,6 +246,50 @@ class Pretrained(_Value):
     """Only in the model: started anew."""
 
 
+class ErrorTable(_Value):
+    """Errors on scaled values in groups of the scored points."""
+
+    names: list[str]
+    mse_scaled: list[float]
+    mae_scaled: list[float]
+
+
+class Diagnostics(_Value):
+    """Where the errors on the test split lie (`tsbench.evaluation.residuals`), to five digits, on scaled values."""
+
+    errors_by: dict[str, ErrorTable]
+    """By hour, weekday or month of the target, where the clock has them; by level: tenths of the windows, from the
+    lowest mean of the truth to the highest."""
+    bias_by_step: list[float]
+    """Mean of forecast less truth."""
+    histogram: list[float]
+    """Shares of forecast less truth in bins of equal width from -4 to 4; the outermost hold what lies beyond."""
+    autocorrelation: list[float]
+    """Of the errors one step ahead, from lag 1 on."""
+
+
+class Audit(_Value):
+    """What was checked of one run (`tsbench.evaluation.audit`)."""
+
+    scaler_is_blind: bool
+    """It comes out the same when validation and test rows hold no numbers."""
+    forecasts_are_blind: bool
+    """They stay the same when the rows from their origin on hold no numbers."""
+    targets_in_their_parts: bool
+    num_windows: dict[str, int]
+    """Of train, validation and test."""
+    receptive_field: int
+    """Rows of the context that can change the forecast, counted back from the last one, as the model alone sees it."""
+
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, in words; none is what a run should have."""
+        found = [] if self.scaler_is_blind else ["the scaler saw rows beyond the training part"]
+        found += [] if self.targets_in_their_parts else ["targets lie outside their part"]
+        found += [] if self.forecasts_are_blind else ["forecasts change when the future is hidden"]
+        return found
+
+
 class Record(_Value):
     """The answer to one run."""
 
@@ -267,6 +315,8 @@ class Record(_Value):
     """None where nobody asked: a seed alone, or a model that is not trained."""
     imported: str = ""
     """The file that it came from, where it was made elsewhere: then there is neither cost nor machine."""
+    diagnostics: Diagnostics | None = None
+    audit: Audit | None = None
 
 
 class KeptLosses(NamedTuple):
@@ -327,7 +377,7 @@ class RecordStore:
         return map(self.read, self.keys())
 
     def arrays(self, key: str) -> dict[str, np.ndarray]:
-        """What is kept beside a record: context, target, forecast `[W, L or H, C]` in original units, and losses."""
+        """What is kept beside a record: forecasts of a few windows (`accuracy.sample_forecasts`), and losses."""
         import numpy as np
 
         path = self.path(key).with_suffix(".npz")

@@ -20,9 +20,11 @@ from tsbench.bench.machine import describe_machine
 from tsbench.bench.observer import Observer
 from tsbench.bench.packing import decide, grouped
 from tsbench.bench.records import (
+    Audit,
     Cost,
     CurvePoint,
     DataFacts,
+    Diagnostics,
     GradientPoint,
     Metrics,
     Packing,
@@ -51,8 +53,11 @@ from tsbench.evaluation.accuracy import (
     points_digest,
     sample_forecasts,
 )
+from tsbench.evaluation.audit import forecasts_are_blind, scaler_is_blind, targets_lie_in_their_parts
 from tsbench.evaluation.energy import GpuMeter
+from tsbench.evaluation.inspection import receptive_field
 from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seasonal_errors
+from tsbench.evaluation.residuals import Residuals
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
     Inference,
@@ -148,6 +153,7 @@ class Prepared:
     panel: Panel
     scaler: Scaler
     values_TC: torch.Tensor
+    scaler_is_blind: bool
     covariate_scaler: Scaler | None
     covariates: CovariateRows | None
     references: dict[tuple[int, int], ErrorTotals | None] = field(default_factory=dict)
@@ -160,6 +166,7 @@ class Prepared:
             panel,
             scaler,
             torch.from_numpy(scaler.apply_to(panel)).to(device),
+            scaler_is_blind(scaler, panel),
             covariate_scaler,
             CovariateRows.of(panel, covariate_scaler, device),
         )
@@ -192,10 +199,12 @@ class Prepared:
         forecaster.covariate_scaler = self.covariate_scaler if forecaster.covariates else None
         return forecaster
 
-    def score(self, forecaster: Forecasts, windows: Windows) -> ErrorTotals:
+    def score(
+        self, forecaster: Forecasts, windows: Windows, look: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+    ) -> ErrorTotals:
         """On the test part."""
         seasonal = seasonal_errors(self.panel.test, windows.context_length, windows.horizon)
-        return evaluate(forecaster, windows, self.scaler, seasonal)
+        return evaluate(forecaster, windows, self.scaler, seasonal, look=look)
 
     def naive2(self, run: Run) -> ErrorTotals | None:
         """What OWA compares with. It is defined for one forecast per item, as in M4."""
@@ -376,8 +385,9 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
         raise fitted.error
     panel, scaler, forecaster = prepared.panel, prepared.scaler, fitted.forecaster
     windows, clock = prepared.windows(run), Clock({"fit": fitted.seconds})
+    residuals = Residuals(panel.test, windows["test"])
     with PeakMemory(prepared.values_TC.device) as memory, clock("evaluate"):
-        totals = prepared.score(forecaster, windows["test"])
+        totals = prepared.score(forecaster, windows["test"], residuals.look)
     memory.mib = max(memory.mib, fitted.memory.mib)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
@@ -387,6 +397,8 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
+        "diagnostics": Diagnostics.model_validate(residuals.tables()),
+        "audit": _audit(run, prepared, windows, forecaster),
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
     arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
@@ -401,6 +413,18 @@ def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
     by_name = metrics(totals, prepared.panel, prepared.naive2(run))
     digest = points_digest(test, run.context_length, run.horizon)
     return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
+
+
+def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:
+    panel = prepared.panel
+    parts = [getattr(panel, part) for part in PARTS]
+    return Audit(
+        scaler_is_blind=prepared.scaler_is_blind,
+        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler, prepared.values_TC),
+        targets_in_their_parts=targets_lie_in_their_parts(parts, run.context_length, run.horizon),
+        num_windows={part: len(found) for part, found in windows.items()},
+        receptive_field=receptive_field(forecaster),
+    )
 
 
 def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]) -> Cost:
@@ -444,6 +468,8 @@ def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
         "predict_windows_per_second": inference.median_windows_per_second,
         "predict_samples": inference.windows_per_second,
         "predict_batch_size": inference.batch_size,
+        "predict_by_batch_size": inference.by_batch_size,
+        "latency_quantiles_ms": inference.latency_quantiles_ms,
         "latency_p50_ms": inference.latency_ms(50),
         "latency_p95_ms": inference.latency_ms(95),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +17,6 @@ from tsbench.errors import Diverged
 from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
 
 EVALUATION_BATCH_SIZE = 256
-NUM_SAMPLES = 4
-"""Windows that are kept with their forecasts, for the eye."""
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
@@ -40,10 +39,12 @@ def evaluate(
     seasonal: SeasonalErrors | None = None,
     *,
     batch_size: int = EVALUATION_BATCH_SIZE,
+    look: Callable[[Tensor, Tensor], None] | None = None,
 ) -> ErrorTotals:
     """Score every window once. The totals do not depend on the batch size but for rounding.
 
-    seasonal: of these windows; None: there will be no MASE. Raises Diverged when a forecast is not a finite number.
+    seasonal: of these windows; None: there will be no MASE. look: is shown target and forecast of every batch, float64
+    on scaled values, in the order of the windows. Raises Diverged when a forecast is not a finite number.
     """
     device, channels, num_items = windows.starts_N.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
@@ -56,6 +57,8 @@ def evaluate(
     group_N = torch.from_numpy(seasonal.group_N).to(device)
     for picks_B in torch.arange(len(windows), device=device).split(batch_size):
         forecast_BHC, target_BHC, mean, std = forecast_and_target(forecaster, windows, scaler, picks_B)
+        if look:
+            look(target_BHC, forecast_BHC)
         error_BHC = forecast_BHC - target_BHC
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
         by_window.append(torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))]))
@@ -135,26 +138,51 @@ def kept_losses(
     return losses | {"origins_per_loss": np.array(together)}
 
 
-def sample_picks(num_windows: int, count: int) -> np.ndarray:
-    """The numbers of windows for the eye, evenly spaced, the first and the last among them."""
-    return np.linspace(0, num_windows - 1, min(count, num_windows)).round().astype(np.int64)
+def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
+    """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
-
-def sample_forecasts(
-    forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler, count: int = NUM_SAMPLES
-) -> dict[str, np.ndarray]:
-    """Some windows, evenly spaced over the part, with their forecasts, for the eye.
-
-    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`.
+    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
+    channel (the number of the one to look at) and chosen_as.
     """
-    picks = sample_picks(len(windows), count)
+    chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     picks_W = torch.from_numpy(picks).to(windows.starts_N.device)
     forecast, target, mean, std = forecast_and_target(forecaster, windows, scaler, picks_W)
     context, *_ = windows.batch(picks_W)
     named = {"context": context, "target": target, "forecast": forecast}
     arrays = {name: (value * std + mean).cpu().numpy().astype(np.float32) for name, value in named.items()}
     rows = windows.starts_N.cpu().numpy()[picks] + windows.context_length
-    return arrays | {"target_start": test.panel.timestamps[rows]}
+    return arrays | {
+        "target_start": test.panel.timestamps[rows],
+        "item": np.array(test.panel.items)[test.panel.item_of(rows)],
+        "channel": channels,
+        "chosen_as": np.array(chosen_as),
+    }
+
+
+def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Why, which windows `[W]`, and which channel of each `[W]`: a choice that no model has a part in.
+
+    Of all windows and channels those that repeating the last season forecasts best, in the middle and worst (squared
+    error on scaled values; the last value where the context is shorter than a season); then three windows evenly spaced
+    over the part, the channels in turn.
+    """
+    batches = windows.in_order(EVALUATION_BATCH_SIZE)
+    loss_NC = np.concatenate([_seasonal_loss(context, target, seasonality) for context, target, *_ in batches])
+    loss = loss_NC.ravel()
+    middle = int(np.argpartition(loss, len(loss) // 2)[len(loss) // 2])
+    picks = [divmod(place, loss_NC.shape[1]) for place in (int(loss.argmin()), middle, int(loss.argmax()))]
+    spaced = np.unique(np.linspace(0, len(windows) - 1, 3).round().astype(int))
+    picks += [(int(window), turn % loss_NC.shape[1]) for turn, window in enumerate(spaced)]
+    chosen_as = [*("easiest", "median", "hardest"), *("evenly spaced" for _ in spaced)]
+    return chosen_as, np.array([window for window, _ in picks]), np.array([channel for _, channel in picks])
+
+
+def _seasonal_loss(context_BLC: Tensor, target_BHC: Tensor, seasonality: int) -> np.ndarray:
+    """`[B, C]`: mean squared error of the last season repeated."""
+    length, horizon = context_BLC.shape[1], target_BHC.shape[1]
+    season = seasonality if seasonality <= length else 1
+    row_H = length - season + torch.arange(horizon, device=context_BLC.device) % season
+    return (target_BHC - context_BLC.index_select(1, row_H)).square().mean(1).cpu().numpy()
 
 
 def points_digest(test: Part, context_length: int, horizon: int) -> str:

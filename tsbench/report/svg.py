@@ -54,6 +54,8 @@ _STYLE = {
         INK,
     ),
 }
+_LONG_FRACTION = re.compile(r"-?\d+\.\d{3,}")
+"""Of a coordinate: a hundredth of a point is finer than any screen, and half the bytes of a line."""
 # A picture in a Markdown page is a document of its own: it follows the reader's colour scheme by itself.
 _STANDALONE = "svg{color:#1c2024;font-family:system-ui,sans-serif}@media(prefers-color-scheme:dark){svg{color:#e8e6e1}}"
 
@@ -136,6 +138,6 @@ def _adopted(key: str, value: str, name: str) -> str:
         return value.replace("#", f"#{name}-", 1)
     if key == "clip-path":
         return value.replace("url(#", f"url(#{name}-")
-    if key == "d":
-        return " ".join(value.split())
+    if key in ("d", "x", "y", "transform"):
+        return _LONG_FRACTION.sub(lambda number: f"{float(number[0]):.2f}", " ".join(value.split()))
     return value

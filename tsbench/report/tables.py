@@ -248,7 +248,7 @@ class Results:
     def machines(self) -> list[str]:
         return _machines(self.records)
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Every label once, as planned."""
         return list(dict.fromkeys(planned.label for planned in self.plan.runs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
@@ -11,16 +12,19 @@ from rich.text import Text
 from tsbench.report.changes import SPEEDS, Change, Changes
 from tsbench.report.page import COLUMNS, leaderboard_rows
 from tsbench.report.peaks import METHODS, task_peaks
-from tsbench.report.tables import Results, TaskResults
+from tsbench.report.tables import Results, TaskResults, leaderboard
 from tsbench.report.wording import BLANK, fixed, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SHOWN = {"mse_scaled": "MSE (scaled)", "skill": "skill", "train_windows_per_second": "train/s"}
 _SHOWN |= {"predict_windows_per_second": "predict/s", "num_parameters": "params"}
 _STYLES = {"best": "bold green", "same": "green"}
 
 
-def leaderboard_table(results: Results, task: TaskResults) -> Table:
-    """One task's leaderboard. `*` marks the best, `=` what cannot be told from it."""
+def leaderboard_table(frame: pd.DataFrame, task: TaskResults) -> Table:
+    """One task's leaderboard, of the frame of `leaderboard`. `*` marks the best, `=` what cannot be told from it."""
     table = Table(title=Text(str(task.task)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.caption = Text("* best, = not told apart from it; train/s, predict/s: windows")
     table.caption_justify = "left"
@@ -30,7 +34,7 @@ def leaderboard_table(results: Results, task: TaskResults) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("status", overflow="fold", max_width=11)
     places = [[column.name for column in COLUMNS].index(name) for name in _SHOWN]
-    for row in leaderboard_rows(results, task):
+    for row in leaderboard_rows(frame, task):
         mark = {"best": " *", "same": " ="}.get(row.standing, "")
         # Text, not str: a name in square brackets is no markup.
         cells = [str(row.rank), row.label + mark, *(row.cells[place].text for place in places), row.status]
@@ -40,7 +44,8 @@ def leaderboard_table(results: Results, task: TaskResults) -> Table:
 
 def leaderboard_tables(results: Results) -> list[Table]:
     """One table per task, in the order of the plan."""
-    return [leaderboard_table(results, task) for task in results.tasks]
+    frame = leaderboard(results)
+    return [leaderboard_table(frame, task) for task in results.tasks]
 
 
 def changes_table(changes: Changes) -> Table:
