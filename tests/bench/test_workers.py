@@ -172,7 +172,7 @@ class Killer(Diary):
 
     def advances(self, planned: PlannedRun, progress: Progress) -> None:
         sent, times = self.victims.get(planned.label, (signal.SIGKILL, 0))
-        busy = [worker for worker in self.crew if worker.planned is planned and worker._process.poll() is None]
+        busy = [worker for worker in self.crew if planned in worker.busy_with and worker._process.poll() is None]
         if busy and self.deaths[planned.label] < times:
             self.deaths[planned.label] += 1
             busy[0]._process.send_signal(sent)
