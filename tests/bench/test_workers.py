@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,9 +226,15 @@ def command(folder: Path) -> list[str]:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """In a process group of its own, as a shell does."""
+    """In a process group of its own and with Ctrl-C heard, as a shell does; tests in the background ignore it."""
     return subprocess.Popen(
-        command(folder), cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        command(folder),
+        cwd=folder.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
