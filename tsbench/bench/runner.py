@@ -210,9 +210,9 @@ class Prepared:
         """What OWA compares with. It is defined for one forecast per item, as in M4."""
         task = run.context_length, run.horizon
         if task not in self.references:
-            windows = self.windows(run)["test"]
+            question = run.model_copy(update={"model": "naive2", "arguments": {}})
+            windows, reference = self.windows(question)["test"], self.forecaster(question).build(0).eval()
             is_defined = len(windows) == len(windows.items_N.unique())
-            reference = self.forecaster(run.model_copy(update={"model": "naive2", "arguments": {}})).build(0).eval()
             self.references[task] = self.score(reference, windows) if is_defined else None
         return self.references[task]
 
