@@ -111,7 +111,7 @@ class QuantileMetrics(_Value):
     below: list[float]
     """Share of the targets that are not above each quantile: the level itself, if it is right."""
     wql: float | None
-    """Weighted quantile loss: 2 * sum of pinball losses / sum of absolute targets, in original units, mean over levels."""
+    """Weighted quantile loss: 2 * sum of pinball losses / sum of absolute targets in original units, mean over levels."""
     crps_scaled: float
     """2 * mean pinball loss over levels on the scaled values: the CRPS, as nearly as the levels tell."""
     nominal: list[float]
@@ -413,9 +413,9 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
     """One row per run of the experiment that was last run in a folder, failures included.
 
     Columns: `dataset, label, model, context_length, horizon, seed, status, reason`, then every metric and cost of
-    `Metrics` and `Cost` that is one number (where a run has quantiles `wql`, `crps_scaled`, and `coverage` and `width` of
-    the widest interval), `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword,
-    a list or a table in words.
+    `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword,
+    a list or a table in words. Where a run has quantiles, also `wql`, `crps_scaled`, and `coverage` and `width` of its
+    widest interval.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.

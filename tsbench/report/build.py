@@ -27,8 +27,17 @@ from tsbench.report.figures import (
 from tsbench.report.gradients import gradient_norms
 from tsbench.report.importance import attention_maps, importance_by_lag
 from tsbench.report.peaks import explained_entries
+from tsbench.report.quantiles import calibration, coverage_rows, fan_charts
 from tsbench.report.svg import standalone
-from tsbench.report.tables import RANKING_RULE, Results, TaskResults, comparisons, leaderboard, read_results
+from tsbench.report.tables import (
+    RANKING_RULE,
+    Results,
+    TaskResults,
+    comparisons,
+    has_quantiles,
+    leaderboard,
+    read_results,
+)
 from tsbench.report.verdict import overall_verdict, task_verdict
 
 if TYPE_CHECKING:
@@ -88,6 +97,12 @@ def _pictures(results: Results) -> dict[str, list[tuple[str, Picture | None]]]:
         sections["Gradients"] = [
             (str(task.task), gradient_norms(task, pens, prefix)) for task, prefix in zip(tasks, prefixes, strict=True)
         ]
+    if has_quantiles(results.records):
+        pairs = list(zip(tasks, prefixes, strict=True))
+        sections["Fan charts"] = [(str(task.task), fan_charts(task, store, pens, prefix)) for task, prefix in pairs]
+        sections["Calibration of quantiles"] = [
+            (str(task.task), calibration(task, pens, prefix)) for task, prefix in pairs
+        ]
     explained = [explained_entries(results.folder, task) for task in tasks]
     for title, draw in (("What the forecasts rest on", importance_by_lag), ("Attention maps", attention_maps)):
         pictures = [
@@ -117,7 +132,8 @@ def _context(
         "overall": overall_verdict(results),
         "across": page.across_rows(results) if len(results.tasks) > 1 else [],
         "tasks": [_task_context(results, task, paired) for task in results.tasks],
-        "columns": page.COLUMNS,
+        "columns": page.columns_of(results),
+        "coverage": [(str(task.task), coverage_rows(task)) for task in results.tasks if coverage_rows(task)],
         "ranking_rule": RANKING_RULE,
         "paired_note": page.PAIRED_NOTE,
         "sections": pictures,

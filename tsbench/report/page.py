@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tsbench.bench.records import DataFacts, Pretrained, Record, written
 from tsbench.report.across import across_tasks
 from tsbench.report.comparison import CONFIDENCE
-from tsbench.report.tables import Entry, Results, Task, TaskResults, leaderboard
+from tsbench.report.tables import Entry, Results, Task, TaskResults, has_quantiles, leaderboard
 from tsbench.report.wording import BLANK, compact, counted, decimals_for, fixed, listed, percent, whole
 
 if TYPE_CHECKING:
@@ -103,6 +103,36 @@ COLUMNS = (
 )
 
 
+_QUANTILES = "Quantiles"
+QUANTILE_COLUMNS = (
+    Column(
+        "wql",
+        "WQL",
+        _QUANTILES,
+        _errors,
+        "lower",
+        "2 × sum of pinball losses / sum of absolute targets, in original units, mean over levels",
+    ),
+    Column(
+        "coverage",
+        "Coverage",
+        _QUANTILES,
+        _one_by_one(percent),
+        "",
+        "share of the targets within the widest interval; the nearer to what the interval promises, the better",
+    ),
+    Column("width", "Width", _QUANTILES, _errors, "lower", "mean width of the same interval on scaled values"),
+)
+
+
+def columns_of(results: Results) -> tuple[Column, ...]:
+    """Those of quantiles only where a run has some."""
+    if not has_quantiles(results.records):
+        return COLUMNS
+    first_of_cost = next(place for place, column in enumerate(COLUMNS) if column.group == _COST)
+    return (*COLUMNS[:first_of_cost], *QUANTILE_COLUMNS, *COLUMNS[first_of_cost:])
+
+
 @dataclass(frozen=True)
 class Cell:
     text: str
@@ -136,7 +166,7 @@ def leaderboard_rows(results: Results, task: TaskResults) -> list[Row]:
     frame = leaderboard(results)
     wanted = (frame["dataset"] == task.task.dataset) & (frame["context_length"] == task.task.context_length)
     rows = frame[wanted & (frame["horizon"] == task.task.horizon)].to_dict("records")
-    columns = [_cells(column, rows) for column in COLUMNS]
+    columns = [_cells(column, rows) for column in columns_of(results)]
     return [
         Row(
             row["rank"],

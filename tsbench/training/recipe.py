@@ -38,8 +38,8 @@ class Recipe(BaseModel):
     loss_scale: Literal["none", "spread"] = "none"
     """spread: a window's errors are divided by the standard deviation of its context: all windows count alike."""
     quantiles: Annotated[list[float], AfterValidator(_check_levels)] = []
-    """Levels to forecast beside the point, which is then the median. Trained models learn them with the pinball loss, mean
-    over levels, in place of `loss`; all others take them from their errors on the validation split."""
+    """Levels to forecast beside the point, which is then the median. Trained models learn them with the pinball loss,
+    mean over levels, in place of `loss`; all others take them from their errors on the validation split."""
     calibration: Literal["none", "conformal"] = "none"
     """conformal: learned quantiles are moved by what the validation split asks for; what is taken from errors is so
     already."""
