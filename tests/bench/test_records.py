@@ -104,7 +104,7 @@ def keep(folder: Path, *kept: Record, labels: dict[str, str] | None = None) -> R
             {"gradient_clip": None}, {"precision": "64"}, {"instance_norm": "none"}, {"channel_mode": "mixing"},
             {"covariates": "none"},
             {"pretrained": "gru.pt"}, {"freeze": ["embed.*"]}, {"groups": {"head.*": {"learning_rate": 0.1}}},
-            {"gradient_norms": True},
+            {"gradient_norms": True}, {"quantiles": [0.1, 0.5, 0.9]}, {"calibration": "conformal"},
         )),
     ],
     ids=str,
@@ -125,7 +125,7 @@ def test_no_value_of_a_recipe_is_forgotten_above():
         "covariates",
     }
     tested |= {"pretrained", "freeze", "groups"}
-    tested |= {"gradient_norms"}
+    tested |= {"gradient_norms", "quantiles", "calibration"}
 
     assert set(Recipe.model_fields) == tested
 
