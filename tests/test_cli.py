@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -240,6 +241,8 @@ BAD_OPTIONS = {
     "--workers 0": ["--workers 0: write auto or a whole number from 1, such as --workers 2"],
     "--workers many": ["--workers many: write auto or a whole number from 1, such as --workers 2"],
     "--measure loud": ["--measure: unknown word 'loud'; ", "allowed: alone, shared"],
+    "--log-format xml": ["--log-format: unknown format 'xml'; ", "allowed: json, plain"],
+    "--logger tensorbord": ["--logger: unknown logger 'tensorbord'; did you mean 'tensorboard'?"],
     "--output sales.csv/sub": ["sales.csv/sub", "choose a folder with --output DIR"],
     "--output sales.csv": ["sales.csv", "choose a folder with --output DIR"],
 }
@@ -290,7 +293,7 @@ seeds = [0]
 
 BAD_EXPERIMENTS = {
     "no TOML": ("datasets = [", ["mine.toml: not valid TOML"]),
-    "empty": ("", ["mine.toml: key 'datasets' is missing", "mine.toml: key 'horizons' is missing"]),
+    "empty": ("", ["mine.toml: key 'datasets' is missing"]),
     "typo": (EXPERIMENT + "horizon = [6]", ["mine.toml: unknown key 'horizon'; did you mean 'horizons'?"]),
     "no dataset": (EXPERIMENT.replace('"sales.csv"', ""), ["mine.toml: datasets = []", "at least 1 item"]),
     "unknown dataset": (
@@ -591,6 +594,25 @@ def test_a_run_ends_with_a_leaderboard_and_the_path_of_the_report(finished: tupl
     assert (folder / "out" / "report.html").is_file()
 
 
+def test_as_json_every_line_of_a_run_is_an_event(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+    words = ["run", str(folder / "sales.csv"), *SMALL, "--set", "max_steps=2", "--output", str(folder / "logged")]
+
+    outcome = call(*words, "--log-format", "json")
+
+    events = [json.loads(line) for line in outcome.out.splitlines()]
+    assert (outcome.code, outcome.err) == (0, "")
+    names = [event["event"] for event in events if event["event"] != "note"]
+    assert names == ["plan", *["start", "end"] * 3, *["leaderboard"] * 3, "report"]
+    assert [event["rank"] for event in events if event["event"] == "leaderboard"] == [1, 2, 3]
+    assert [event["seconds_left"] is None for event in events if event["event"] in ("plan", "end")] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
 def test_the_same_command_finds_nothing_left_to_do(finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
     records = {path: path.read_bytes() for path in (folder / "out" / "records").rglob("*.json")}
@@ -622,6 +644,120 @@ def test_the_report_is_written_anew_from_the_records(finished: tuple[Path, Outco
 
     assert (outcome.code, outcome.out) == (0, f"report: {folder / 'out' / 'report.html'}\n")
     assert (folder / "out" / "report.html").is_file()
+
+
+def test_a_recommendation_is_words_or_json(finished: tuple[Path, Outcome]) -> None:
+    folder, _ = finished
+
+    words, told = (call("recommend", str(folder / "out"), "--within", "2 %", *rest) for rest in ([], ["--json"]))
+
+    assert (words.code, words.err, told.code) == (0, "", 0)
+    (found,) = json.loads(told.out)
+    assert words.out.splitlines() == [
+        "sales, 24 → 2 steps",
+        f"  {found['headline']}",
+        *(f"  {sentence}" for sentence in found["sentences"]),
+    ]
+    assert found["best"]["label"] in found["headline"]
+
+
+@pytest.mark.parametrize("within", ["two", "2", "-1%", "nan%"])
+def test_a_part_is_written_with_percent_or_below_one(finished: tuple[Path, Outcome], within: str) -> None:
+    folder, _ = finished
+
+    message = refusal("recommend", str(folder / "out"), "--within", within)
+
+    assert message == f"--within {within}: write a part, such as --within 2% or --within 0.02"
+
+
+def test_a_folder_has_not_changed_since_itself(finished: tuple[Path, Outcome]) -> None:
+    out = str(finished[0] / "out")
+
+    words, told = call("compare", out, out, "--fail-on", "any"), call("compare", out, out, "--json")
+
+    assert (words.code, words.err) == (0, "")
+    assert (
+        words.out.endswith("Of 3 models: 2 not told apart, 1 unknown for want of seeds.\n") or "3 not told" in words.out
+    )
+    assert [pair["relative"] for pair in json.loads(told.out)["pairs"]] == [0, 0, 0]
+
+
+def test_a_check_fails_on_what_got_worse(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out = finished[0] / "out"
+    shutil.copytree(out, tmp_path / "worse")
+    for path in (tmp_path / "worse" / "records").rglob("*.json"):
+        text = path.read_text()
+        if '"model": "naive"' in text:
+            record = json.loads(text)
+            path.write_text(
+                json.dumps(record | {"status": "failed", "reason": "it broke", "metrics": None, "cost": None})
+            )
+
+    codes = [call("compare", str(out), str(tmp_path / "worse"), *rest).code for rest in ([], ["--fail-on", "worse"])]
+
+    assert codes == [0, 1]
+    assert "unknown word 'wrse'; did you mean 'worse'?" in refusal("compare", str(out), str(out), "--fail-on", "wrse")
+
+
+def test_a_check_that_can_see_nothing_does_not_pass(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out = finished[0] / "out"
+    shutil.copytree(out, tmp_path / "there")
+    for path in (tmp_path / "there" / "records").rglob("*.json"):
+        path.write_text(path.read_text().replace('"device_name": "', '"device_name": "Another '))
+
+    outcome = call("compare", str(out), str(tmp_path / "there"), "--fail-on", "slower")
+
+    assert outcome.code == 2
+    assert outcome.err.startswith("error: --fail-on slower: nothing was compared that could tell")
+
+
+def test_one_report_of_several_folders_needs_a_place_of_its_own(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    out, both = str(finished[0] / "out"), tmp_path / "both"
+    shutil.copytree(out, tmp_path / "copy")
+
+    outcome = call("report", out, str(tmp_path / "copy"), "--output", str(both))
+
+    assert outcome.out.splitlines()[0] == "put together from out, copy"
+    assert (
+        outcome.out.splitlines()[1]
+        == "3 runs are in more than one folder with the same result; costs are the first one's"
+    )
+    assert outcome.out.splitlines()[-1] == f"report: {both / 'report.html'}"
+    assert (both / "leaderboard.csv").read_bytes() == (Path(out) / "leaderboard.csv").read_bytes()
+    assert "add --output DIR" in refusal("report", out, str(tmp_path / "copy"))
+    assert "holds an experiment of its own" in refusal("report", out, "--output", str(tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", ["fev", "gift-eval"])
+def test_results_are_exported_with_notes_about_what_is_empty(
+    finished: tuple[Path, Outcome], tmp_path: Path, name: str
+) -> None:
+    out = str(finished[0] / "out")
+
+    outcome = call("export", out, "--format", name, "--output", str(tmp_path / "rows.csv"))
+
+    *notes, last = outcome.out.splitlines()
+    assert (outcome.code, outcome.err, last) == (0, "", f"{name}: {tmp_path / 'rows.csv'}")
+    assert all(note.startswith("note: ") for note in notes)
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 4
+    assert "unknown format 'fv'; did you mean 'fev'?" in refusal("export", out, "--format", "fv")
+
+
+def test_a_model_from_elsewhere_is_imported_and_reported(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    shutil.copytree(finished[0] / "out", tmp_path / "out")
+    record = json.loads(next((tmp_path / "out" / "records").rglob("*.json")).read_text())
+    digest = record["metrics"]["points_digest"]
+    (tmp_path / "theirs.csv").write_text(f"dataset,horizon,mse_scaled,points_digest\nsales,2,0.5,{digest}\n")
+    words = ["import", str(tmp_path / "theirs.csv"), "--into", str(tmp_path / "out"), "--as"]
+
+    outcome = call(*words, "theirs")
+
+    assert outcome.out.splitlines() == [
+        "theirs on sales 24→2, seed 0: imported, test MSE 0.5000 (scaled)",
+        f"report: {tmp_path / 'out' / 'report.html'}",
+    ]
+    assert ",imported," in (tmp_path / "out" / "leaderboard.csv").read_text()
+    assert "--as 'naive': is taken or empty" in refusal(*words, "naive")
 
 
 def explained(folder: Path, *words: str) -> Outcome:
@@ -676,6 +812,10 @@ def test_the_commands_are_the_ones_that_were_agreed_on() -> None:
         "explain",
         "plan",
         "report",
+        "recommend",
+        "compare",
+        "export",
+        "import",
         "inspect",
         "models",
         "datasets list",

@@ -75,7 +75,7 @@ def test_the_wheel_installs_the_command_and_names_its_needs(wheel: zipfile.ZipFi
 
     assert "tsbench = tsbench.cli:main" in wheel.read(f"{info}entry_points.txt").decode()
     assert metadata.count("Requires-Dist: ") == len(project["dependencies"]) + metadata.count("; extra == '")
-    assert metadata.count("; extra == '") == len(project["optional-dependencies"])
+    assert metadata.count("; extra == '") == sum(map(len, project["optional-dependencies"].values()))
     assert "Requires-Dist: captum<0.10,>=0.9; extra == 'explain'" in metadata
     assert f"{info}licenses/LICENSE" in wheel.namelist()
 
@@ -103,4 +103,5 @@ def test_make_installs_the_extras_whose_tests_it_runs() -> None:
     installs = re.findall(r"install .* -e '\.\[(.*?)\]'", (ROOT / "Makefile").read_text(encoding="utf-8"))
 
     assert len(installs) == 2  # uv, and pip where it fails
-    assert all(set(extras.split(",")) == set(project["optional-dependencies"]) for extras in installs)
+    tested = project["optional-dependencies"].keys() - {"tensorboard", "mlflow", "wandb"}  # Lightning's business
+    assert all(set(extras.split(",")) == tested for extras in installs)

@@ -29,6 +29,7 @@ from tsbench.data.files import plain_name
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, nearest, unknown
 from tsbench.models.registry import model_specs
+from tsbench.training.loggers import check_loggers
 from tsbench.training.recipe import Recipe
 
 
@@ -117,6 +118,7 @@ def carry_out(
     observer: Observer | None = None,
     estimate: Estimate | None = None,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
 ) -> Path:
     """Execute these runs of a matrix and write its report. Returns the report's path.
 
@@ -124,6 +126,7 @@ def carry_out(
     measure: `alone` reads each model's speed again when no other worker runs, `shared` leaves it.
     estimate: what is known of the time of each run, for the order in which workers take them.
     keep_forecasters: keep what is trained in `forecasters/<key>.pt`, for `Forecaster.load`.
+    loggers: trackers that follow every run, in `logs`: csv, tensorboard, mlflow, wandb.
 
     Raises MachineError when the device is not here or the folder cannot be written.
     """
@@ -131,10 +134,11 @@ def carry_out(
 
     if measure not in MEASURES:
         raise unknown("word", measure, MEASURES, where="--measure")
+    names = check_loggers(loggers)
     num_workers = number_of_workers(workers, matrix.plan, device)
     observer = observer or Observer()
     if num_workers == 1:
-        _carry_out_here(matrix, runs, device, observer, keep_forecasters)
+        _carry_out_here(matrix, runs, device, observer, keep_forecasters, names)
     else:
         matrix.plan.save(matrix.folder)
         run_in_workers(
@@ -148,12 +152,18 @@ def carry_out(
             estimate=estimate or Estimate.from_folder(matrix.folder),
             measure_alone=measure == "alone",
             keep_forecasters=keep_forecasters,
+            loggers=names,
         )
     return build(matrix.folder)
 
 
 def _carry_out_here(
-    matrix: Matrix, runs: list[PlannedRun], device: str, observer: Observer, keep_forecasters: bool
+    matrix: Matrix,
+    runs: list[PlannedRun],
+    device: str,
+    observer: Observer,
+    keep_forecasters: bool,
+    loggers: Sequence[str],
 ) -> None:
     from tsbench.bench.runner import run_plan
     from tsbench.training.devices import resolve_device
@@ -168,6 +178,7 @@ def _carry_out_here(
         runs,
         observer,
         keep_forecasters=keep_forecasters,
+        loggers=loggers,
     )
 
 
@@ -179,11 +190,12 @@ def run_experiment(
     measure: str = "alone",
     force: bool = False,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
     **options: Any,
 ) -> pd.DataFrame:
     """What `tsbench run` does, from Python: one row per run, see `load_records`.
 
-    workers, measure: as for `carry_out`. options: as for `plan_experiment`.
+    workers, measure, loggers: as for `carry_out`. options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
     carry_out(
@@ -193,6 +205,7 @@ def run_experiment(
         workers=workers,
         measure=measure,
         keep_forecasters=keep_forecasters,
+        loggers=loggers,
     )
     return load_records(matrix.folder)
 

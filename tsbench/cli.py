@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -10,13 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tsbench.errors import ConfigError, MachineError, OfflineError, TsbenchError
+from tsbench.errors import ConfigError, MachineError, OfflineError, TsbenchError, unknown
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from tsbench.api import Matrix
-    from tsbench.bench.estimate import Estimate
     from tsbench.bench.records import PlannedRun
     from tsbench.data.panel import Panel
 
@@ -68,6 +68,8 @@ Precision = Annotated[str, typer.Option(help="32, bf16, 16 (GPU) or 64.")]
 DataDirs = Annotated[
     list[Path], typer.Option("--data-dir", help="A folder to look for data files in; may be repeated.", metavar="DIR")
 ]
+Folder = Annotated[Path, typer.Argument(help="A folder that `tsbench run` wrote.", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of words.")]
 Output = Annotated[
     Path | None, typer.Option(help="Folder for records and report.  [default: reports/EXPERIMENT]", metavar="DIR")
 ]
@@ -105,6 +107,17 @@ def run(
     keep_forecasters: Annotated[
         bool, typer.Option("--keep-forecasters", help="Keep what is trained in DIR/forecasters, for `tsbench explain`.")
     ] = False,
+    logger: Annotated[
+        list[str],
+        typer.Option(
+            help="Follow every training in DIR/logs: csv, or an extra: tensorboard, mlflow, wandb; may be repeated.",
+            metavar="NAME",
+        ),
+    ] = [],  # noqa: B006
+    log_format: Annotated[
+        str,
+        typer.Option(help="A line per event instead of bars and tables: plain, or json.", metavar="FORMAT"),
+    ] = "",
 ) -> None:
     """Run an experiment's missing runs and write the report.
 
@@ -119,27 +132,27 @@ def run(
     - `tsbench run ett --data-dir ~/data --models gru,dlinear --seeds 0,1,2,3,4`
 
     - `tsbench run --set max_steps=100 --set gru.hidden_size=64,128 --output /tmp/try`
-    """
-    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
-    from rich.console import Console
 
+    - `tsbench run --log-format json --logger csv`: on a cluster
+    """
+    from tsbench.display import open_output
+
+    out = open_output(log_format)
+    matrix = _matrix(target, horizon, context_length, models, seeds, settings, precision, data_dir, output)
     from tsbench.api import carry_out
     from tsbench.bench.estimate import Estimate
     from tsbench.bench.workers import number_of_workers
-    from tsbench.display import Display
     from tsbench.report.tables import read_results
-    from tsbench.report.terminal import leaderboard_tables
 
-    console = Console(soft_wrap=True)
     for note in _notes(matrix):
-        console.print(note, style="dim", highlight=False, markup=False)
+        out.note(note)
     chosen = _parse_settings(only, "--only")
     runs = matrix.missing(chosen, force=force)
     num_workers = number_of_workers(int(workers) if workers.isdecimal() else workers, matrix.plan, device)
     estimate = Estimate.from_folder(matrix.folder)
-    console.print(_what_to_do(matrix, runs, estimate, num_workers), markup=False)
+    out.plan(matrix.folder, len(matrix.plan.runs), runs, estimate, num_workers)
     try:
-        with Display(console, runs, estimate, num_workers) as display:
+        with out.watch(runs, estimate, num_workers) as display:
             report = carry_out(
                 matrix,
                 runs,
@@ -149,14 +162,15 @@ def run(
                 observer=display,
                 estimate=estimate,
                 keep_forecasters=keep_forecasters,
+                loggers=[name for names in logger for name in names.split(",") if name],
             )
     except KeyboardInterrupt:
-        done = len(matrix.plan.runs) - len(matrix.missing())
-        console.print(f"\nstopped; {done} of {len(matrix.plan.runs)} runs are recorded, the same command does the rest")
+        if log_format and (matrix.folder / "plan.json").is_file():
+            out.leaderboard(read_results(matrix.folder))
+        out.stopped(len(matrix.plan.runs) - len(matrix.missing()), len(matrix.plan.runs))
         raise typer.Exit(130) from None
-    for table in leaderboard_tables(read_results(matrix.folder)):
-        console.print(table)
-    console.print(f"report: {report}", highlight=False, markup=False)
+    out.leaderboard(read_results(matrix.folder))
+    out.report(report)
 
 
 @app.command()
@@ -277,14 +291,209 @@ def plan(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A folder that `tsbench run` wrote.", metavar="DIR")]) -> None:
-    """Write the report of a folder anew from its records.
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Folders that `tsbench run` wrote.", metavar="DIR...")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where the report of several folders goes, with their records.", metavar="DIR")
+    ] = None,
+) -> None:
+    """Write the report of a folder anew from its records, or one report of several folders.
 
-    Example: `tsbench report reports/default`
+    Several folders are put together in another one. A run that is in two of them counts once; where its records differ,
+    the report says so.
+
+    Examples:
+
+    - `tsbench report reports/default`
+
+    - `tsbench report reports/before reports/after --output reports/both`
     """
     from tsbench.report.build import build
 
-    typer.echo(f"report: {build(folder)}")
+    if len(folders) == 1 and output is None:
+        typer.echo(f"report: {build(folders[0])}")
+        return
+    if output is None:
+        raise ConfigError("tsbench report: where should one report of several folders go? add --output DIR")
+    from tsbench.bench.merging import merge
+
+    for note in merge(folders, output, shlex.join(["tsbench", *sys.argv[1:]])).notes:
+        typer.echo(note)
+    typer.echo(f"report: {build(output)}")
+
+
+@app.command()
+def recommend(
+    folder: Folder,
+    max_latency_ms: Annotated[
+        float | None, typer.Option(help="Of one window alone, 95th percentile.", metavar="MS")
+    ] = None,
+    max_memory_mib: Annotated[float | None, typer.Option(help="Peak memory.", metavar="MIB")] = None,
+    max_parameters: Annotated[int | None, typer.Option(help="Trained parameters.", metavar="N")] = None,
+    max_train_seconds: Annotated[
+        float | None, typer.Option(help="Training and validation together.", metavar="S")
+    ] = None,
+    min_predict_windows_per_second: Annotated[
+        float | None, typer.Option(help="Windows forecast per second, in batches.", metavar="RATE")
+    ] = None,
+    within: Annotated[
+        str,
+        typer.Option(help="Also the cheapest model whose error is that close to the best, such as `2%`.", metavar="X%"),
+    ] = "",
+    cheapest: Annotated[
+        str,
+        typer.Option(help="Cheapest by: latency, memory, parameters, training or throughput.", metavar="COST"),
+    ] = "latency",
+    dataset: Annotated[list[str], typer.Option(help="This dataset only; may be repeated.", metavar="NAME")] = [],  # noqa: B006
+    horizon: Horizon = [],  # noqa: B006
+    context_length: ContextLength = [],  # noqa: B006
+    json: Json = False,
+) -> None:
+    """Say which model to take under limits, how sure that is, and what it gains and costs.
+
+    For every task of a folder of results, and over all of them. What cannot be told from the best is named, and what
+    comes nearest where nothing fits.
+
+    Examples:
+
+    - `tsbench recommend reports/default --max-latency-ms 5 --max-memory-mib 500 --within 2%`
+
+    - `tsbench recommend reports/default --max-parameters 0`: without training
+    """
+    from dataclasses import asdict
+
+    from tsbench.report.recommendation import recommend as find
+
+    found = find(
+        folder,
+        max_latency_ms=max_latency_ms,
+        max_memory_mib=max_memory_mib,
+        max_parameters=max_parameters,
+        max_train_seconds=max_train_seconds,
+        min_predict_windows_per_second=min_predict_windows_per_second,
+        within=_fraction(within, "--within") if within else None,
+        cheapest=cheapest,
+        datasets=dataset,
+        horizons=_integers(",".join(horizon), "--horizon", 1),
+        context_lengths=_integers(",".join(context_length), "--context-length", 1),
+    )
+    if json:
+        _print_json([asdict(recommendation) for recommendation in found])
+        return
+    for recommendation in found:
+        typer.echo(f"{recommendation.title}\n  {recommendation.headline}")
+        for sentence in recommendation.sentences:
+            typer.echo(f"  {sentence}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A folder of results: what was.", metavar="DIR_A")],
+    after: Annotated[Path, typer.Argument(help="Another: what is now.", metavar="DIR_B")],
+    any_machine: Annotated[
+        bool, typer.Option("--any-machine", help="Compare costs also where the machines differ.")
+    ] = False,
+    fail_on: Annotated[
+        str,
+        typer.Option(help="Exit with 1 where something is worse (or fails), slower, or any of both.", metavar="WHAT"),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Say what got better, worse or slower from one folder of results to another.
+
+    The same task and label, or else the same model and arguments, are compared on the same points, by the report's own
+    tests; what differs between the folders (machine, versions, data, settings) is said first. A speed is slower where
+    its whole interval lies more than 5 % below.
+
+    Examples:
+
+    - `tsbench compare reports/before reports/after`
+
+    - `tsbench compare reports/before reports/after --fail-on worse`: for a continuous build
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from tsbench.report.changes import compare as find
+    from tsbench.report.terminal import changes_table
+
+    if fail_on and fail_on not in ("worse", "slower", "any"):
+        raise unknown("word", fail_on, ("worse", "slower", "any"), where="--fail-on")
+    changes = find(before, after, any_machine=any_machine)
+    if json:
+        _print_json(asdict(changes))
+    else:
+        console = Console(soft_wrap=True)
+        for sentence in changes.differences:
+            console.print(sentence, highlight=False, markup=False)
+        console.print(changes_table(changes))
+        for name, labels in (("before", changes.only_before), ("after", changes.only_after)):
+            if labels:
+                console.print(f"only {name}: {', '.join(labels)}", highlight=False, markup=False)
+        console.print(changes.summary, highlight=False, markup=False)
+    if fail_on and not changes.knows(fail_on):
+        raise ConfigError(f"--fail-on {fail_on}: nothing was compared that could tell, see the reasons above")
+    if fail_on and changes.found(fail_on):
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    folder: Folder,
+    format: Annotated[str, typer.Option(help="Whose columns: fev or gift-eval.", metavar="NAME")],
+    output: Annotated[
+        Path | None, typer.Option(help="The CSV file to write.  [default: NAME.csv in DIR]", metavar="FILE")
+    ] = None,
+) -> None:
+    """Write the results as another benchmark's CSV: fev's evaluation summaries, or GIFT-Eval's leaderboard rows.
+
+    What is not measured here stays empty, and notes say so.
+
+    Example: `tsbench export reports/default --format fev`
+    """
+    from tsbench.bench.records import write_durably
+    from tsbench.report.interchange import export as frame_of
+
+    frame = frame_of(folder, format)
+    path = output or folder / f"{format}.csv"
+    text = frame.to_csv(index=False)
+    write_durably(path, lambda file: file.write(text.encode()))
+    for note in frame.attrs["notes"]:
+        typer.echo(f"note: {note}")
+    typer.echo(f"{format}: {path}")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="A CSV file of scores, or of forecasts.", metavar="FILE")],
+    into: Annotated[Path, typer.Option(help="The folder of results that it belongs to.", metavar="DIR")],
+    name: Annotated[str, typer.Option("--as", help="What the model is called in the tables.", metavar="NAME")],
+    dataset: Annotated[
+        str, typer.Option(help="Which dataset of the folder the forecasts are of, where there are several.")
+    ] = "",
+    data: Annotated[
+        str, typer.Option(help="The file or card to read it from, where its name is no card's.", metavar="FILE")
+    ] = "",
+    data_dir: DataDirs = [],  # noqa: B006
+) -> None:
+    """Bring in a model that was run elsewhere, and write the report with it.
+
+    Scores: columns `dataset, horizon, mse_scaled, points_digest`, maybe `context_length, seed` and other metrics.
+    Forecasts: `origin` (the timestamp of step 1) or `timestamp`, `step`, `forecast`, and `item`, `channel`, `seed`
+    where there are several; they are scored here. Only the same points are accepted.
+
+    Example: `tsbench import chronos.csv --into reports/default --as chronos`
+    """
+    from tsbench.bench.imports import import_results
+    from tsbench.report.build import build
+
+    for record in import_results(file, into, name, dataset=dataset, data=data, data_dirs=data_dir):
+        assert record.metrics
+        rows_seen, rows_ahead = record.run.context_length, record.run.horizon
+        where = f"{name} on {record.run.dataset} {rows_seen}→{rows_ahead}, seed {record.run.seed}"
+        typer.echo(f"{where}: imported, test MSE {record.metrics.mse_scaled:.4f} (scaled)")
+    typer.echo(f"report: {build(into)}")
 
 
 @app.command()
@@ -591,6 +800,24 @@ def _integers(text: str, option: str, smallest: int) -> list[int]:
     return [int(part) for part in parts]
 
 
+def _fraction(text: str, option: str) -> float:
+    """A part of something, written as 2% or as 0.02."""
+    number = text.strip().removesuffix("%").strip()
+    try:
+        value = float(number) / (100 if "%" in text else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < (math.inf if "%" in text else 1):
+        raise ConfigError(f"{option} {text}: write a part, such as {option} 2% or {option} 0.02")
+    return value
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
 def _layer_table() -> Table:
     """What may stand in a list of layers."""
     from rich.table import Table
@@ -611,16 +838,6 @@ def _layer_table() -> Table:
 def _notes(matrix: Matrix) -> list[str]:
     inferred = [f"{panel.name}: {note}" for panel in matrix.panels.values() for note in panel.inferred]
     return [*matrix.notes, *inferred, *matrix.plan.notes]
-
-
-def _what_to_do(matrix: Matrix, runs: list[PlannedRun], estimate: Estimate, num_workers: int) -> str:
-    """How many runs, how long they will take, and where their records go."""
-    from tsbench.display import in_words
-
-    seconds = estimate.total(runs, num_workers)
-    about = f", about {in_words(seconds)}" if runs and seconds is not None else ""
-    about += f" with {num_workers} workers" if min(num_workers, len(runs)) > 1 else ""
-    return f"{len(matrix.plan.runs)} runs planned, {len(runs)} to do{about}; records in {matrix.folder}"
 
 
 def _grouped(runs: list[PlannedRun]) -> dict[tuple[str, str, int, int], list[PlannedRun]]:

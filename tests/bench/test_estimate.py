@@ -39,6 +39,21 @@ def test_a_new_question_takes_the_median_of_all_and_the_first_is_not_known(plan_
     assert not estimate.knows(linear)
 
 
+def test_what_a_total_rests_on_is_said(plan_of: PlanOf):
+    naive, seasonal, linear = plan_of(models={"linear": {}}).runs
+    estimate = Estimate()
+    assert estimate.basis([naive]) == ""
+
+    estimate.learn_seconds(naive.run, 1.0)
+    assert estimate.basis([naive]) == "records of the same questions"
+    assert estimate.basis([linear]) == "the median of other runs"
+
+    estimate.learn_flops(naive.run, 10)
+    estimate.learn_flops(linear.run, 20)
+    assert estimate.basis([linear]) == "operations at the usual speed"
+    assert estimate.basis([naive, seasonal]) == "records of the same questions and the median of other runs"
+
+
 def test_the_total_is_the_sum_over_runs(plan_of: PlanOf):
     plan = plan_of(models={"linear": {}}, seeds=[0, 1])
     estimate = Estimate()

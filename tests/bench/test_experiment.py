@@ -494,7 +494,7 @@ TWELVE = {"naive", "seasonal_naive", "profile", "linear", "dlinear", "mlp", "rnn
 TWELVE |= {"transformer"}
 ASKED_FOR = {"default": TWELVE, "ltsf": TWELVE | {"nlinear", "ridge", "seasonal_ridge"}}
 ASKED_FOR["long"] = ASKED_FOR["ltsf"] | {"transformer_encdec"}
-ASKED_FOR["m4_hourly"] = ASKED_FOR["ltsf"] | {"naive2"}
+ASKED_FOR["m4_hourly"] = TWELVE | {"nlinear", "ridge", "naive2"}
 ASKED_FOR["fev"] = {"naive", "seasonal_naive", "linear"}
 ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
 

@@ -103,6 +103,7 @@ def keep(folder: Path, *kept: Record, labels: dict[str, str] | None = None) -> R
             {"weight_decay": 0.5}, {"batch_size": 7}, {"max_steps": 7}, {"validate_every": 7}, {"patience": 7},
             {"gradient_clip": None}, {"precision": "64"}, {"instance_norm": "none"}, {"channel_mode": "mixing"},
             {"covariates": "none"},
+            {"loss_scale": "spread"}, {"log": True},
             {"pretrained": "gru.pt"}, {"freeze": ["embed.*"]}, {"groups": {"head.*": {"learning_rate": 0.1}}},
             {"gradient_norms": True}, {"quantiles": [0.1, 0.5, 0.9]}, {"calibration": "conformal"},
         )),
@@ -125,7 +126,7 @@ def test_no_value_of_a_recipe_is_forgotten_above():
         "covariates",
     }
     tested |= {"pretrained", "freeze", "groups"}
-    tested |= {"gradient_norms", "quantiles", "calibration"}
+    tested |= {"gradient_norms", "loss_scale", "log", "quantiles", "calibration"}
 
     assert set(Recipe.model_fields) == tested
 

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from tsbench.api import Matrix
+from tsbench.bench.experiment import Experiment, make_plan
 from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, load_records
-from tsbench.bench.runner import Observer, Prepared, seconds_by_probe
+from tsbench.bench.runner import Observer, Prepared, execute, seconds_by_probe
 from tsbench.data.panel import Panel
+from tsbench.data.splits import SplitByLast
+from tsbench.data.synthetic import synthetic_panel
 from tsbench.data.windows import Windows
 from tsbench.errors import ConfigError
 from tsbench.evaluation.accuracy import evaluate
@@ -30,6 +33,8 @@ CarryOut = Callable[..., dict[str, Record]]
 
 UNTRAINED = ("naive", "seasonal_naive", "profile")
 SOLVED = ("ridge", "seasonal_ridge")
+DEFAULTS = sorted(set(model_specs()) - {"naive2"})
+"""What runs where no models are named."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +82,7 @@ def test_the_losses_beside_a_record_have_its_error_as_their_mean(smoke: dict[str
 
 
 def test_every_model_has_a_record_of_success(smoke: dict[str, Record]):
-    assert set(smoke) == set(model_specs())
+    assert set(smoke) == set(DEFAULTS)
     assert {(record.status, record.reason) for record in smoke.values()} == {("ok", "")}
 
 
@@ -132,10 +137,37 @@ def test_some_forecasts_are_kept_beside_the_record(smoke: dict[str, Record], smo
     arrays = RecordStore(smoke_folder).arrays(smoke["seasonal_naive"].key)
 
     first_test_row = 384 + 120
-    assert arrays["forecast"].shape == (4, 12, 3)
-    assert arrays["target_start"][0] == tiny_panel.timestamps[first_test_row]
+    assert arrays["forecast"].shape == (6, 12, 3)
+    first = list(arrays["chosen_as"]).index("evenly spaced")
+    assert arrays["target_start"][first] == tiny_panel.timestamps[first_test_row]
     a_day_before = tiny_panel.values[first_test_row - 24 : first_test_row - 12]
-    np.testing.assert_allclose(arrays["forecast"][0], a_day_before, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(arrays["forecast"][first], a_day_before, rtol=1e-4, atol=1e-3)
+
+
+def test_every_model_is_shown_on_the_same_windows(smoke: dict[str, Record], smoke_folder: Path):
+    shown = {
+        tuple(RecordStore(smoke_folder).arrays(record.key)[name].tobytes() for name in ("target_start", "channel"))
+        for record in smoke.values()
+    }
+
+    assert len(shown) == 1
+
+
+def test_every_run_is_asked_again_with_the_future_hidden(smoke: dict[str, Record]):
+    for record in smoke.values():
+        assert record.audit is not None
+        assert record.audit.findings == []
+        assert record.audit.num_windows == {"train": 325, "validation": 109, "test": 157}
+    assert [smoke[model].audit.receptive_field for model in ("naive", "seasonal_naive", "gru")] == [1, 24, 48]
+
+
+def test_where_the_errors_lie_adds_up_to_the_error(smoke: dict[str, Record]):
+    for record in smoke.values():
+        tables = record.diagnostics.errors_by
+        assert set(tables) == {"hour", "weekday", "level"}
+        # Tenths of 157 windows differ by one window at most.
+        assert np.mean(tables["level"].mse_scaled) == pytest.approx(record.metrics.mse_scaled, rel=0.02)
+        assert sum(record.diagnostics.histogram) == pytest.approx(1, abs=1e-4)
 
 
 def comparable(folder: Path) -> dict[str, Any]:
@@ -307,12 +339,12 @@ def missing(plan: Plan, folder: Path, **options: Any) -> list[str]:
 
 def test_finished_runs_are_not_missing_unless_forced(plan_of: PlanOf, smoke_folder: Path, tmp_path: Path):
     assert missing(plan_of(), smoke_folder) == []
-    assert len(missing(plan_of(), smoke_folder, force=True)) == len(model_specs())
-    assert len(missing(plan_of(), tmp_path)) == len(model_specs())
+    assert len(missing(plan_of(), smoke_folder, force=True)) == len(DEFAULTS)
+    assert len(missing(plan_of(), tmp_path)) == len(DEFAULTS)
 
 
 def test_a_changed_keyword_makes_that_model_missing_alone(plan_of: PlanOf, smoke_folder: Path):
-    sections: dict[str, Any] = {name: {} for name in model_specs()}
+    sections: dict[str, Any] = {name: {} for name in DEFAULTS}
 
     assert missing(plan_of(models={**sections, "gru": {"hidden_size": 64}}), smoke_folder) == ["gru"]
     assert missing(plan_of(models={**sections, "tcn": {"recipe": {"loss": "mae"}}}), smoke_folder) == ["tcn"]
@@ -325,7 +357,7 @@ def test_a_changed_recipe_seed_or_number_in_the_data_makes_all_missing(
     values[17, 1] += 1
 
     for plan in (plan_of(recipe={"max_steps": 5}), plan_of(seeds=1), plan_of(replace(tiny_panel, values=values))):
-        assert len(missing(plan, smoke_folder)) == len(model_specs())
+        assert len(missing(plan, smoke_folder)) == len(DEFAULTS)
 
 
 def test_a_failure_counts_as_done(plan_of: PlanOf, carry_out: CarryOut, tmp_path: Path):
@@ -386,3 +418,28 @@ def test_a_probe_of_a_run_that_will_fail_says_nothing(
 
     assert seconds["mlp"] == seconds["seasonal_naive"] == 0
     assert seconds["linear"] > 0
+
+
+def test_metrics_of_each_item_are_kept_beside_the_record():
+    whole = synthetic_panel(num_rows=600, num_channels=1, seed=2)
+    panel = replace(
+        whole, values=whole.values + 9, items=("x", "y"), offsets=np.array([0, 280, 600]), split=SplitByLast(test=12)
+    )
+    plan, panels = make_plan(
+        "items",
+        Experiment(datasets="synthetic", context_lengths=48, models={"naive2": {}}, seeds=0),
+        lambda name: panel,
+    )
+    prepared = Prepared.on(panels[panel.name], torch.device("cpu"))
+
+    found = {
+        planned.run.model: execute(planned.run, prepared) for planned in plan.runs if planned.run.model != "linear"
+    }
+
+    for record, arrays in found.values():
+        assert record.metrics
+        assert record.metrics.mase == pytest.approx(arrays["item_mase"].mean())
+        assert record.metrics.wape
+        assert record.metrics.owa
+        assert arrays["item_wape"].shape == (2,)
+    assert found["naive2"][0].metrics.owa == pytest.approx(1)

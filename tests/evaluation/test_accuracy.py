@@ -14,7 +14,14 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.splits import SplitByCounts
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
-from tsbench.evaluation.accuracy import ErrorTotals, evaluate, kept_losses, points_digest, sample_forecasts
+from tsbench.evaluation.accuracy import (
+    ErrorTotals,
+    chosen_windows,
+    evaluate,
+    kept_losses,
+    points_digest,
+    sample_forecasts,
+)
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
@@ -200,12 +207,16 @@ def test_the_sampled_forecasts_are_what_predict_would_say(small_panel: Panel):
     forecaster = Forecaster("gru", context_length=24, horizon=6, recipe={"max_steps": 3})
     forecaster.fit(small_panel.train, small_panel.validation)
 
-    arrays = sample_forecasts(forecaster, small_panel.test, windows_of(small_panel), forecaster.scaler, count=3)
+    windows = windows_of(small_panel)
+    arrays = sample_forecasts(forecaster, small_panel.test, windows, forecaster.scaler)
 
     first_test_row = 400 - 80
-    assert arrays["context"].shape == (3, 24, 2)
-    assert arrays["target"].shape == arrays["forecast"].shape == (3, 6, 2)
-    for sample, window in enumerate([0, 37, 74]):  # the first, the middle and the last of 75
+    assert arrays["context"].shape == (6, 24, 2)
+    assert arrays["target"].shape == arrays["forecast"].shape == (6, 6, 2)
+    assert list(arrays["item"]) == [""] * 6
+    _, picks, channels = chosen_windows(windows, small_panel.seasonality)
+    assert list(arrays["channel"]) == list(channels)
+    for sample, window in enumerate(picks):
         row = first_test_row + window
         assert arrays["target_start"][sample] == small_panel.timestamps[row]
         np.testing.assert_allclose(arrays["context"][sample], small_panel.values[row - 24 : row], rtol=1e-4, atol=1e-5)
@@ -217,10 +228,33 @@ def test_the_sampled_forecasts_are_what_predict_would_say(small_panel: Panel):
         np.testing.assert_allclose(arrays["forecast"][sample], predicted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_window_is_not_sampled_twice_where_there_are_few(small_panel: Panel):
+def test_the_windows_to_look_at_are_chosen_by_the_last_season_repeated_and_evenly(small_panel: Panel):
+    windows, scaler = windows_of(small_panel), Scaler.fit(small_panel.train)
+    values_TC, low = scaler.apply(small_panel.values), 400 - 80
+    loss_NC = np.array(
+        [((values_TC[low + n : low + n + 6] - values_TC[low + n - 24 : low + n - 18]) ** 2).mean(0) for n in range(75)]
+    )
+    order = np.argsort(loss_NC.ravel())
+
+    chosen_as, picks, channels = chosen_windows(windows, 24)
+
+    assert chosen_as == ["easiest", "median", "hardest"] + ["evenly spaced"] * 3
+    expected = [divmod(place, 2) for place in order[[0, 75, 149]]]
+    assert list(zip(picks[:3], channels[:3], strict=True)) == expected
+    assert (list(picks[3:]), list(channels[3:])) == ([0, 37, 74], [0, 1, 0])
+
+
+def test_where_the_context_is_shorter_than_a_season_the_last_value_chooses(small_panel: Panel):
+    windows = windows_of(small_panel, context_length=10)
+
+    np.testing.assert_array_equal(chosen_windows(windows, 24)[1], chosen_windows(windows, 1)[1])
+
+
+def test_of_two_windows_both_are_shown_evenly_spaced(small_panel: Panel):
     forecaster = Forecaster("naive", context_length=24, horizon=79).build(0)
     windows = windows_of(small_panel, horizon=79)
 
     arrays = sample_forecasts(forecaster, small_panel.test, windows, Scaler.fit(small_panel.train))
 
     assert len(windows) == len(set(arrays["target_start"])) == 2
+    assert list(arrays["chosen_as"]).count("evenly spaced") == 2

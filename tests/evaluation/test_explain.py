@@ -29,7 +29,7 @@ from tsbench.training.forecaster import Forecaster
 
 pytest.importorskip("captum", reason="captum is the extra 'explain'")
 
-NAIVE = ("naive", "seasonal_naive", "profile")
+NAIVE = ("naive", "seasonal_naive", "profile", "naive2")
 FOR_ALL = {"integrated_gradients", "occlusion"}
 
 

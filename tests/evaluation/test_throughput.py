@@ -14,7 +14,7 @@ from tsbench.evaluation.throughput import PREDICT_BATCH_SIZE, Inference, PeakMem
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
-UNTRAINED = ("naive", "seasonal_naive", "profile")
+UNTRAINED = ("naive", "seasonal_naive", "profile", "naive2")
 
 
 def flops(model: str, channels: int = 1, **settings: Any) -> int:
@@ -90,12 +90,13 @@ def windows(count: int) -> Windows:
     return Windows(torch.zeros(count + 10, 1), torch.arange(count), 5, 2)
 
 
-def test_samples_are_of_whole_batches_then_of_single_windows_and_the_warm_up_does_not_count():
+def test_samples_are_of_whole_batches_then_of_single_windows_then_between_and_the_warm_up_does_not_count():
     sleeper = Sleeper()
 
     inference = measure_inference(sleeper, windows(1000), seconds=0)  # type: ignore[arg-type]
 
-    assert sleeper.batches == [PREDICT_BATCH_SIZE] * 8 + [1] * 8  # three to warm up, five to count
+    sizes = [PREDICT_BATCH_SIZE, 1, 8, 64]
+    assert sleeper.batches == [size for size in sizes for _ in range(8)]  # three to warm up, five to count
     assert len(inference.windows_per_second) == len(inference.latencies_ms) == 5
     assert all(2 <= latency < 250 for latency in inference.latencies_ms)
     assert all(256 / 0.25 < rate <= 256 / 0.002 for rate in inference.windows_per_second)
@@ -106,7 +107,7 @@ def test_a_part_smaller_than_a_batch_is_measured_whole():
 
     measure_inference(sleeper, windows(9), seconds=0)  # type: ignore[arg-type]
 
-    assert set(sleeper.batches) == {9, 1}
+    assert set(sleeper.batches) == {9, 1, 8}
 
 
 def test_more_time_gives_more_samples_but_not_without_end():
@@ -122,10 +123,14 @@ def test_a_real_forecaster_has_positive_figures():
 
     assert min(inference.windows_per_second) > 0
     assert 0 < inference.latency_ms(50) <= inference.latency_ms(95)
+    assert list(inference.by_batch_size) == [1, 8, 64, 256]
+    assert inference.by_batch_size[256] == inference.median_windows_per_second
+    assert inference.latency_quantiles_ms == sorted(inference.latency_quantiles_ms)
+    assert inference.latency_quantiles_ms[10] == inference.latency_ms(50)
 
 
 def test_summaries_are_medians_and_percentiles():
-    inference = Inference(4, [1.0, 2.0, 9.0], [float(sample) for sample in range(101)])
+    inference = Inference(4, [1.0, 2.0, 9.0], [float(sample) for sample in range(101)], {2: 1.5})
 
     assert inference.median_windows_per_second == 2.0
     assert (inference.latency_ms(50), inference.latency_ms(95)) == (50.0, 95.0)

@@ -152,7 +152,8 @@ def test_seasonal_ridge_weighs_the_seasons_by_least_squares_over_all_phases(pena
         past = np.concatenate([context[:, [1 + step % 3, 4 + step % 3]] for step in steps])
         ahead = np.concatenate([target[:, step] for step in steps])
         # Shrinking towards equal weights is shrinking to nothing what is left of their forecast.
-        expected = sklearn.linear_model.Ridge(alpha=penalty * len(past), fit_intercept=False)
+        alpha = penalty * (past**2).sum(axis=0).mean()
+        expected = sklearn.linear_model.Ridge(alpha=alpha, fit_intercept=False)
         expected.fit(past, ahead - past.mean(axis=1))
         whole = expected.predict(past) + past.mean(axis=1)
         np.testing.assert_allclose(np.concatenate([forecast_BH[:, step] for step in steps]), whole, rtol=1e-6)
@@ -172,11 +173,11 @@ def test_seasonal_ridge_is_the_profile_before_it_is_solved_and_with_an_endless_p
 def test_seasonal_ridge_aims_at_the_target_after_the_spread_is_put_back():
     model, past, target = solved_by_season(0.3, 5, spread=4.0)
 
-    # Sixteen times the squares: a sixteenth of the penalty.
-    lighter = SeasonalRidge(WindowShape(7, 5, seasonality=3), penalty=0.3 / 16).double()
-    lighter.add(past[:, :, None], target[:, :, None] / 4, torch.ones(len(past), 1, 1, dtype=torch.float64))
-    lighter.solve()
-    torch.testing.assert_close(model.weight_DO, lighter.weight_DO)
+    plain = SeasonalRidge(WindowShape(7, 5, seasonality=3), penalty=0.3).double()
+    plain.add(past[:, :, None], target[:, :, None] / 4, torch.ones(len(past), 1, 1, dtype=torch.float64))
+    plain.solve()
+
+    torch.testing.assert_close(model.weight_DO, plain.weight_DO)
 
 
 def test_seasonal_ridge_reads_all_mixed_channels():

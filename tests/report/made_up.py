@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tsbench.bench.records import (
+    Audit,
     Cost,
     CurvePoint,
     DataFacts,
+    Diagnostics,
+    ErrorTable,
     GradientPoint,
     Machine,
     Metrics,
@@ -131,7 +134,15 @@ def _record(run: Run, outcome: float | str) -> Record:
     if isinstance(outcome, str):
         status, reason = outcome.split(": ", 1)
         return Record(**base, status=status, reason=reason, detail=f"Traceback:\n  <model>\n{reason}")
-    return Record(**base, status="ok", metrics=_metrics(outcome), cost=_cost(run), curve=_curve(run, outcome))
+    return Record(
+        **base,
+        status="ok",
+        metrics=_metrics(outcome),
+        cost=_cost(run),
+        curve=_curve(run, outcome),
+        diagnostics=_diagnostics(outcome),
+        audit=_audit(run),
+    )
 
 
 def with_gradients(record: Record) -> Record:
@@ -172,6 +183,31 @@ def _metrics(mse: float) -> Metrics:
     )
 
 
+def _diagnostics(mse: float) -> Diagnostics:
+    def table(names: Sequence[str]) -> ErrorTable:
+        errors = (mse * np.linspace(0.7, 1.3, len(names))).round(5).tolist()
+        return ErrorTable(names=list(names), mse_scaled=errors, mae_scaled=errors)
+
+    hours, days = [str(hour) for hour in range(24)], ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    bell = np.exp(-(np.linspace(-4, 4, 41) ** 2))
+    return Diagnostics(
+        errors_by={"hour": table(hours), "weekday": table(days), "level": table([str(n) for n in range(1, 11)])},
+        bias_by_step=np.linspace(-0.05, 0.05, HORIZON).round(5).tolist(),
+        histogram=(bell / bell.sum()).round(5).tolist(),
+        autocorrelation=(0.6 ** np.arange(1, 49)).round(5).tolist(),
+    )
+
+
+def _audit(run: Run) -> Audit:
+    return Audit(
+        scaler_is_blind=True,
+        forecasts_are_blind=True,
+        targets_in_their_parts=True,
+        num_windows={"train": 2729, "validation": 377, "test": NUM_WINDOWS},
+        receptive_field=CONTEXT_LENGTH // 2 if run.model == "tcn" else CONTEXT_LENGTH,
+    )
+
+
 def _cost(run: Run) -> Cost:
     trained = run.model not in UNTRAINED
     size = 1 + sum(map(ord, run.model)) % 9
@@ -184,6 +220,8 @@ def _cost(run: Run) -> Cost:
         predict_windows_per_second=rate,
         predict_samples=[rate] * 3,
         predict_batch_size=256,
+        predict_by_batch_size={1: rate / 20, 8: rate / 4, 64: rate / 1.2, 256: rate},
+        latency_quantiles_ms=np.geomspace(1_900 / rate, 3_000 / rate, 21).tolist(),
         latency_p50_ms=2_000 / rate,
         latency_p95_ms=2_600 / rate,
         peak_memory_mib=310 + size,
@@ -226,8 +264,8 @@ def _moving(seed: int, size: float) -> np.ndarray:
 
 def _arrays(run: Run, outcome: Outcome) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(7)
-    starts = np.datetime64("2019-05-14T08:00", "ns") + np.arange(0, 700, 100) * np.timedelta64(1, "h")
-    clock = np.arange(-CONTEXT_LENGTH, HORIZON) + np.arange(0, 700, 100)[:, None]
+    starts = np.datetime64("2019-05-14T08:00", "ns") + np.arange(0, 600, 100) * np.timedelta64(1, "h")
+    clock = np.arange(-CONTEXT_LENGTH, HORIZON) + np.arange(0, 600, 100)[:, None]
     series = 900 + 700 * np.sin(2 * np.pi * clock / 24)[..., None] * [1.0, 0.6] + rng.normal(0, 60, (*clock.shape, 2))
     target = series[:, CONTEXT_LENGTH:]
     noise = np.random.default_rng(sum(map(ord, run.model))).normal(0, 250 * float(outcome or 0), target.shape)
@@ -236,4 +274,7 @@ def _arrays(run: Run, outcome: Outcome) -> dict[str, np.ndarray]:
         "target": target.astype(np.float32),
         "forecast": (target + noise).astype(np.float32),
         "target_start": starts,
+        "item": np.array([""] * 6),
+        "channel": np.array([0, 1, 0, 0, 1, 0]),
+        "chosen_as": np.array(["easiest", "median", "hardest"] + ["evenly spaced"] * 3),
     }

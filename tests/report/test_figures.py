@@ -10,6 +10,7 @@ import pytest
 from made_up import REALISTIC, Write, with_gradients, write_experiment
 
 from tsbench.bench.records import Record, RecordStore
+from tsbench.report.costs import accuracy_against_costs, speed, time_to_quality
 from tsbench.report.figures import (
     Picture,
     accuracy_against_throughput,
@@ -20,6 +21,7 @@ from tsbench.report.figures import (
 )
 from tsbench.report.gradients import gradient_norms
 from tsbench.report.labels import TEXT_HEIGHT, place_labels, spread, text_width
+from tsbench.report.residuals import error_groups, residuals, where_errors_lie
 from tsbench.report.svg import INK
 from tsbench.report.tables import Results, read_results
 
@@ -57,7 +59,8 @@ def test_forecasts_show_the_leaders_and_seasonal_naive_against_the_truth(picture
     words = [text.strip() for text in texts(pictures["forecasts"])]
     assert {"truth", "gru", "lstm", "mlp", "seasonal_naive"} <= set(words)
     assert "rnn" not in words
-    assert any(word.startswith("South, from 2019-05") for word in words)
+    assert {"easiest: North", "median: South", "hardest: North", "evenly spaced: South"} <= set(words)
+    assert any(word.startswith("from 2019-05") for word in words)
 
 
 def test_only_trained_models_have_training_curves(pictures: dict[str, Picture]) -> None:
@@ -91,6 +94,59 @@ def test_colours_have_a_contrast_of_three_on_light_and_dark_paper(results: Resul
         light, dark, own = luminance("#fcfbf9"), luminance("#15171b"), luminance(pen.colour)
         assert (light + 0.05) / (own + 0.05) >= 3
         assert (own + 0.05) / (dark + 0.05) >= 3
+
+
+def test_accuracy_is_set_against_every_cost_that_was_measured(results: Results) -> None:
+    picture = accuracy_against_costs(results.tasks[0], choose_pens(results))
+    assert picture is not None
+    words = " ".join(texts(picture))
+    assert all(title in words for title in ("latency, p50 ms", "training, seconds", "peak memory, MiB", "parameters"))
+    assert "Triangles at the upper edge" in picture.caption  # naive
+
+
+def test_time_to_quality_is_of_trained_models_alone(results: Results) -> None:
+    picture = time_to_quality(results.tasks[0], choose_pens(results))
+    assert picture is not None
+    words = [word.strip() for word in texts(picture)]
+    assert {"optimizer steps", "seconds", "gru", "linear"} <= set(words)
+    assert "naive" not in words
+
+
+def test_speed_is_drawn_by_batch_size_and_as_a_distribution(results: Results) -> None:
+    picture = speed(results.tasks[0], choose_pens(results))
+    assert picture is not None
+    words = [word.strip() for word in texts(picture)]
+    assert {"1", "8", "64", "256", "windows in a batch", "milliseconds for one window alone"} <= set(words)
+
+
+def test_errors_are_drawn_by_channel_in_the_order_of_the_leader_and_by_the_clock(write: Write) -> None:
+    def south_is_easier(record: Record) -> Record:
+        if record.metrics is None:
+            return record
+        by_channel = {"mse_scaled": [0.5, 0.2] if record.run.model == "gru" else [0.1, 0.9]}
+        return record.model_copy(update={"metrics": record.metrics.model_copy(update={"by_channel": by_channel})})
+
+    results = read_results(write({"gru": [0.3], "linear": [0.4]}, edit=south_is_easier))
+    assert error_groups(results.tasks[0].ranked)["channel"][1] == {"gru": [0.5, 0.2], "linear": [0.1, 0.9]}
+
+    picture = where_errors_lie(results.tasks[0], choose_pens(results))
+
+    assert picture is not None
+    words = texts(picture)
+    assert words.index("South") < words.index("North")
+    assert {"by channel", "by hour of the target", "by weekday of the target", "by level of the series"} <= set(words)
+    assert {"Mon", "Sun", "0", "20"} <= set(words)
+
+
+def test_residuals_have_a_panel_each_and_older_records_none(write: Write) -> None:
+    results = read_results(write({"gru": [0.3], "linear": [0.4]}))
+    picture = residuals(results.tasks[0], choose_pens(results))
+    assert picture is not None
+    assert {"bias by step ahead", "distribution", "autocorrelation, one step ahead"} <= set(texts(picture))
+
+    older = read_results(write({"gru": [0.3]}, edit=lambda record: record.model_copy(update={"diagnostics": None})))
+    assert residuals(older.tasks[0], choose_pens(older)) is None
+    assert set(error_groups(older.tasks[0].ranked)) == {"channel"}
 
 
 # Gradients

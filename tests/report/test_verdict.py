@@ -152,7 +152,17 @@ def test_the_certainty_is_limited_to_the_test_period_in_words(write: Write) -> N
 
 def test_the_cheapest_of_the_level_set_is_named_with_its_price(write: Write) -> None:
     verdict = verdict_of(write({"gru": [0.30, 0.40, 0.35], "linear": [0.36, 0.37, 0.36]}))
-    assert any("linear is the cheapest of these: it forecasts 4.7 times as fast as gru" in s for s in verdict.sentences)
+    assert verdict.sentences[-1].startswith(
+        "linear is the cheapest of these: it forecasts 4.7 times and trains 4.7 times as fast as gru, with "
+    )
+
+
+def test_many_that_cannot_be_told_from_the_best_are_named_in_part(write: Write) -> None:
+    close = {f"gru hidden_size={size}": [0.3 + size / 10_000, 0.31] for size in range(12)}
+    sentences = verdict_of(write(close)).sentences
+    assert "hidden_size=7 (+" in sentences[1]
+    assert "hidden_size=8 (+" not in sentences[1]
+    assert " and 4 more, by a paired test" in sentences[1]
 
 
 def test_costs_of_different_machines_are_not_compared(write: Write) -> None:
@@ -184,3 +194,27 @@ def test_several_tasks_are_summed_up(write: Write) -> None:
     assert "leads on 2 of 2 tasks, and its error is 0.81 of seasonal naive's" in verdict.sentences[0]
     assert "2 tasks are too few to test the order of 2 models over tasks: below 6 not even" in verdict.sentences[2]
     assert verdict.sentences[3].endswith("with so few there are no intervals over tasks.")
+    answers = {fact.question: (fact.answer, fact.detail) for fact in verdict.facts}
+    assert answers["Best mean rank"] == ("gru", "1.0 of 2, leads on 2")
+    assert answers["Gain over seasonal naive"][0] == "19.0%"
+    assert answers["How sure"] == ("not tested", "over 2 tasks, 2 seeds each")
+    assert answers["On what data"] == ("2 datasets", "a and b; 1,554 scored windows")
+
+
+def test_who_ranks_best_without_beating_seasonal_naive_is_told_so(write: Write) -> None:
+    def worse_on_b(record: Record) -> Record:
+        if record.run.dataset != "b" or record.run.model != "gru" or record.metrics is None:
+            return record
+        return record.model_copy(update={"metrics": record.metrics.model_copy(update={"mse_scaled": 0.9})})
+
+    outcomes = {"gru": [0.49, 0.49], "seasonal_naive": [0.5, 0.5]}
+    folder = write(outcomes, datasets=["a", "b", "c"], edit=worse_on_b)
+    verdict = overall_verdict(read_results(folder))
+    assert verdict is not None
+    assert verdict.headline == "gru ranks best over 3 tasks, but no better than seasonal naive over all."
+
+
+def test_failures_on_any_task_are_counted_on_the_first_screen(write: Write) -> None:
+    verdict = overall_verdict(read_results(write({"gru": [0.4, "failed: x"], "tcn": [0.5, None]}, datasets=["a", "b"])))
+    assert verdict is not None
+    assert verdict.trouble == "Of 8 planned runs 2 failed and 2 have no record yet."

@@ -45,7 +45,7 @@ def future_of(panel: Panel, price: float = 0.5) -> pd.DataFrame:
 
 def scaled_error(panel: Panel, forecaster: Forecaster) -> float:
     """Mean squared error on the scaled test values."""
-    values_TC = torch.from_numpy(forecaster.scaler.apply(panel.values))
+    values_TC = torch.from_numpy(forecaster.scaler.apply_to(panel))
     covariates = CovariateRows.of(panel, forecaster.covariate_scaler, torch.device("cpu"))
     windows = Windows.of(panel.test, values_TC, 24, 6, covariates)
     return float(evaluate(forecaster, windows, forecaster.scaler).squared_HC.mean() / len(windows))
@@ -125,7 +125,7 @@ def test_the_forecast_of_predict_is_that_of_the_windows(covariate_panel: Panel):
 
     frame = forecaster.predict(cut_off, future)
 
-    values_TC = torch.from_numpy(forecaster.scaler.apply(covariate_panel.values))
+    values_TC = torch.from_numpy(forecaster.scaler.apply_to(covariate_panel))
     covariates = CovariateRows.of(covariate_panel, forecaster.covariate_scaler, torch.device("cpu"))
     context, _, given = Windows(values_TC, torch.tensor([270, 570]), 24, 6, covariates).batch(torch.tensor([0, 1]))
     expected = forecaster.scaler.invert(forecaster.infer(context, given).numpy())

@@ -18,7 +18,7 @@ from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
-LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile")]
+LEARNED = [name for name in model_specs() if name not in ("naive", "seasonal_naive", "profile", "naive2")]
 RECIPE = {"max_steps": 12, "validate_every": 3, "batch_size": 8, "learning_rate": 0.02}
 
 
@@ -101,7 +101,7 @@ def with_covariate(panel: Panel, column: str, rows: slice, value: float) -> Pane
 
 def forecasts_with_covariates(forecaster: Forecaster, panel: Panel) -> Tensor:
     """Of all windows of the test part, item by item, `[N, H, C]`; scaled as the forecaster was fitted."""
-    values_TC = torch.from_numpy(forecaster.scaler.apply(panel.values))
+    values_TC = torch.from_numpy(forecaster.scaler.apply_to(panel))
     covariates = CovariateRows.of(panel, forecaster.covariate_scaler, values_TC.device)
     windows = Windows.of(panel.test, values_TC, 24, 6, covariates)
     return torch.cat([forecaster.infer(context, given) for context, _, given in windows.in_order(32)])
@@ -158,7 +158,7 @@ def error(model: str, panel: Panel, **arguments: int) -> float:
     """Mean squared error on the scaled test values, whose variance is about one."""
     forecaster = Forecaster(model, context_length=48, horizon=6, recipe={"max_steps": 200}, **arguments)
     forecaster.fit(panel.train, panel.validation)
-    windows = Windows.of(panel.test, torch.from_numpy(forecaster.scaler.apply(panel.values)), 48, 6)
+    windows = Windows.of(panel.test, torch.from_numpy(forecaster.scaler.apply_to(panel)), 48, 6)
     return float(evaluate(forecaster, windows, forecaster.scaler).squared_HC.mean() / len(windows))
 
 

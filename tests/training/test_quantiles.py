@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from test_forecaster_with_covariates import future_of
 
 from tsbench.data.panel import Panel
@@ -156,9 +155,7 @@ def test_a_shift_is_the_residual_of_the_rank_that_conformal_prediction_asks_for(
     ("windows", "channels", "steps", "shape"),
     [(FEWEST, 3, 2, (2, 3, 5)), (FEWEST // 2, 3, 2, (2, 1, 5)), (FEWEST // 4, 3, 2, (1, 1, 5)), (1, 1, 1, (1, 1, 5))],
 )
-def test_residuals_are_pooled_where_windows_are_few(
-    windows: int, channels: int, steps: int, shape: tuple[int, ...]
-):
+def test_residuals_are_pooled_where_windows_are_few(windows: int, channels: int, steps: int, shape: tuple[int, ...]):
     found = shifts(torch.randn(windows, steps, channels, 1), torch.tensor(LEVELS))
 
     assert found.shape == shape

@@ -98,6 +98,20 @@ class Estimate:
         known = [s or 0.0 for s in seconds]
         return max(sum(known) / num_workers, max(known, default=0.0))
 
+    def basis(self, runs: Iterable[PlannedRun]) -> str:
+        """What `total` rests on, in words; empty when nothing at all is known."""
+        ways = {self._way(planned.run) for planned in runs}
+        return "" if "" in ways else " and ".join(sorted(ways))
+
+    def _way(self, run: Run) -> str:
+        if self.knows(run):
+            return "records of the same questions"
+        usual = self._usual()
+        if usual.seconds is None:
+            return ""
+        known = usual.seconds_per_operation is not None and self._operations(run) is not None
+        return "operations at the usual speed" if known else "the median of other runs"
+
     def longest_first(self, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
         """By seconds; before the first record by operations. Equals stay as they are."""
         nothing_timed = self._usual().seconds is None

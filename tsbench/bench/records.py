@@ -111,7 +111,7 @@ class QuantileMetrics(_Value):
     below: list[float]
     """Share of the targets that are not above each quantile: the level itself, if it is right."""
     wql: float | None
-    """Weighted quantile loss: 2 * sum of pinball losses / sum of absolute targets in original units, mean over levels."""
+    """Weighted quantile loss: 2 * sum of pinball losses / sum of absolute targets, original units, mean over levels."""
     crps_scaled: float
     """2 * mean pinball loss over levels on the scaled values: the CRPS, as nearly as the levels tell."""
     nominal: list[float]
@@ -136,14 +136,15 @@ class Metrics(_Value):
     """Accuracy on the test split: every window, every step, every channel; smaller is better throughout."""
 
     mse_scaled: float
-    mae_scaled: float
-    rmse_scaled: float
-    mse: float
-    mae: float
-    rmse: float
-    smape: float
+    mae_scaled: float | None = None
+    """This and what follows may be unknown of a result that was imported."""
+    rmse_scaled: float | None = None
+    mse: float | None = None
+    mae: float | None = None
+    rmse: float | None = None
+    smape: float | None = None
     """Percent, 200 |y - f| / (|y| + |f|), 0 where both are zero, in original units (M4)."""
-    mase: float | None
+    mase: float | None = None
     """Mean over items of MAE / in-sample mean absolute difference at the seasonal lag, mean over channels."""
     rmsse: float | None = None
     """The same with squares, and a root for each item and channel."""
@@ -158,9 +159,9 @@ class Metrics(_Value):
     num_scored_windows: int
     points_digest: str
     """Of the scored (item, timestamp, step) set; runs are compared only when it is the same."""
-    by_step: dict[str, list[float]]
+    by_step: dict[str, list[float]] = {}
     """mse_scaled, mae_scaled, mse, mae: one value per step ahead."""
-    by_channel: dict[str, list[float]]
+    by_channel: dict[str, list[float]] = {}
     """The same, one value per channel."""
     quantiles: QuantileMetrics | None = None
     """Where the recipe has quantiles."""
@@ -208,6 +209,10 @@ class Cost(_Value):
     latency_p50_ms: float
     latency_p95_ms: float
     """Of one window, forecast alone."""
+    predict_by_batch_size: dict[int, float] = {}
+    """Windows per second in batches of this many windows."""
+    latency_quantiles_ms: list[float] = []
+    """Of one window, from the fastest call to the slowest, in steps of a twentieth."""
     num_workers: int = 1
     """Worker processes that shared the machine while throughput and latency were read; 1: the model was alone."""
     peak_memory_mib: float
@@ -246,6 +251,50 @@ class Pretrained(_Value):
     """Only in the model: started anew."""
 
 
+class ErrorTable(_Value):
+    """Errors on scaled values in groups of the scored points."""
+
+    names: list[str]
+    mse_scaled: list[float]
+    mae_scaled: list[float]
+
+
+class Diagnostics(_Value):
+    """Where the errors on the test split lie (`tsbench.evaluation.residuals`), to five digits, on scaled values."""
+
+    errors_by: dict[str, ErrorTable]
+    """By hour, weekday or month of the target, where the clock has them; by level: tenths of the windows, from the
+    lowest mean of the truth to the highest."""
+    bias_by_step: list[float]
+    """Mean of forecast less truth."""
+    histogram: list[float]
+    """Shares of forecast less truth in bins of equal width from -4 to 4; the outermost hold what lies beyond."""
+    autocorrelation: list[float]
+    """Of the errors one step ahead, from lag 1 on."""
+
+
+class Audit(_Value):
+    """What was checked of one run (`tsbench.evaluation.audit`)."""
+
+    scaler_is_blind: bool
+    """It comes out the same when validation and test rows hold no numbers."""
+    forecasts_are_blind: bool
+    """They stay the same when the rows from their origin on hold no numbers."""
+    targets_in_their_parts: bool
+    num_windows: dict[str, int]
+    """Of train, validation and test."""
+    receptive_field: int
+    """Rows of the context that can change the forecast, counted back from the last one, as the model alone sees it."""
+
+    @property
+    def findings(self) -> list[str]:
+        """What is wrong, in words; none is what a run should have."""
+        found = [] if self.scaler_is_blind else ["the scaler saw rows beyond the training part"]
+        found += [] if self.targets_in_their_parts else ["targets lie outside their part"]
+        found += [] if self.forecasts_are_blind else ["forecasts change when the future is hidden"]
+        return found
+
+
 class Record(_Value):
     """The answer to one run."""
 
@@ -267,6 +316,10 @@ class Record(_Value):
     pretrained: Pretrained | None = None
     gradients: list[GradientPoint] = []
     """Where the recipe asks for `gradient_norms`."""
+    imported: str = ""
+    """The file that it came from, where it was made elsewhere: then there is neither cost nor machine."""
+    diagnostics: Diagnostics | None = None
+    audit: Audit | None = None
 
 
 class KeptLosses(NamedTuple):
@@ -327,7 +380,7 @@ class RecordStore:
         return map(self.read, self.keys())
 
     def arrays(self, key: str) -> dict[str, np.ndarray]:
-        """What is kept beside a record: context, target, forecast `[W, L or H, C]` in original units, and losses."""
+        """What is kept beside a record: forecasts of a few windows (`accuracy.sample_forecasts`), and losses."""
         import numpy as np
 
         path = self.path(key).with_suffix(".npz")
@@ -404,18 +457,57 @@ class Plan(_Value):
         if not path.is_file():
             raise ConfigError(f"{folder}: no plan.json, so no results; `tsbench run --output {folder}` makes them")
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate_json(path.read_bytes()).with_imports(folder)
         except ValidationError as error:
             raise ConfigError(f"{path}: not a plan this version reads; run the experiment again to renew it") from error
+
+    def with_imports(self, folder: Path) -> Plan:
+        """With what was imported into a folder for the tasks of the plan: it stays when the experiment changes."""
+        known = {planned.run.key() for planned in self.runs}
+        questions = {(planned.run.task, planned.run.fingerprint) for planned in self.runs}
+        added = [
+            planned
+            for planned in Imports.load(folder).runs
+            if (planned.run.task, planned.run.fingerprint) in questions and planned.run.key() not in known
+        ]
+        labels = dict.fromkeys(planned.label for planned in added)
+        notes = [f"{label} was imported: made elsewhere, neither trained nor timed here" for label in labels]
+        return self.model_copy(update={"runs": [*self.runs, *added], "notes": [*self.notes, *notes]})
+
+
+class Imports(_Value):
+    """The runs of a folder whose results were made elsewhere, beside its plan: `imports.json`."""
+
+    runs: list[PlannedRun] = []
+
+    @classmethod
+    def load(cls, folder: Path) -> Imports:
+        path = folder / "imports.json"
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise ConfigError(f"{path}: not imports this version reads; delete it and import again") from error
+
+    def with_runs(self, runs: list[PlannedRun]) -> Imports:
+        """With these in place of those of the same label and task."""
+        renewed = {(planned.label, planned.run.task) for planned in runs}
+        kept = [planned for planned in self.runs if (planned.label, planned.run.task) not in renewed]
+        return Imports(runs=[*kept, *runs])
+
+    def save(self, folder: Path) -> None:
+        text = self.model_dump_json(indent=1).encode()
+        write_durably(folder / "imports.json", lambda file: file.write(text))
 
 
 def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFrame:
     """One row per run of the experiment that was last run in a folder, failures included.
 
-    Columns: `dataset, label, model, context_length, horizon, seed, status, reason`, then every metric and cost of
-    `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every keyword,
-    a list or a table in words. Where a run has quantiles, also `wql`, `crps_scaled`, and `coverage` and `width` of its
-    widest interval.
+    Columns: `dataset, label, model, context_length, horizon, seed, status, reason, imported`, then every metric and
+    cost of `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every
+    keyword, a list or a table in words. Where a run has quantiles, also `wql`, `crps_scaled`, and `coverage` and
+    `width` of its widest interval.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
@@ -471,6 +563,7 @@ def _row(record: Record, label: str | None) -> dict[str, Any]:
         "seed": run.seed,
         "status": record.status,
         "reason": record.reason,
+        "imported": record.imported,
     }
     for part, names in ((record.metrics, _METRICS), (record.cost, _COSTS)):
         values = {name: getattr(part, name, None) for name in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,9 +19,11 @@ import torch
 from tsbench.bench.machine import describe_machine
 from tsbench.bench.observer import Observer
 from tsbench.bench.records import (
+    Audit,
     Cost,
     CurvePoint,
     DataFacts,
+    Diagnostics,
     GradientPoint,
     Metrics,
     Plan,
@@ -33,6 +35,7 @@ from tsbench.bench.records import (
     Status,
     forecaster_path,
     write_durably,
+    written,
 )
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
@@ -41,12 +44,16 @@ from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
     EVALUATION_BATCH_SIZE,
+    Forecasts,
     evaluate,
     kept_losses,
     points_digest,
     sample_forecasts,
 )
+from tsbench.evaluation.audit import forecasts_are_blind, scaler_is_blind, targets_lie_in_their_parts
+from tsbench.evaluation.inspection import receptive_field
 from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seasonal_errors
+from tsbench.evaluation.residuals import Residuals
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
     Inference,
@@ -57,6 +64,7 @@ from tsbench.evaluation.throughput import (
 from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision
 from tsbench.training.forecaster import Forecaster
+from tsbench.training.loggers import Place, RunLog
 from tsbench.training.progress import Progress
 
 
@@ -69,10 +77,12 @@ def run_plan(
     observer: Observer,
     *,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, one after the other; each record is on the disk before the next run starts.
 
     A run that fails leaves a record that says why, and the matrix goes on. keep_forecasters: also what was trained.
+    loggers: names of trackers that follow every run.
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
@@ -84,8 +94,11 @@ def run_plan(
             prepared = Prepared.on(panel, device)
         observer.starts(planned)
         keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
-        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep)
+        log = open_log(loggers, folder, planned.run)
+        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep, log)
         store.write(record, arrays)
+        for problem in log.problems if log else ():
+            observer.warns(planned, problem)
         observer.ends(planned, record)
 
 
@@ -96,6 +109,7 @@ class Prepared:
     panel: Panel
     scaler: Scaler
     values_TC: torch.Tensor
+    scaler_is_blind: bool
     covariate_scaler: Scaler | None
     covariates: CovariateRows | None
     references: dict[tuple[int, int], ErrorTotals | None] = field(default_factory=dict)
@@ -108,6 +122,7 @@ class Prepared:
             panel,
             scaler,
             torch.from_numpy(scaler.apply_to(panel)).to(device),
+            scaler_is_blind(scaler, panel),
             covariate_scaler,
             CovariateRows.of(panel, covariate_scaler, device),
         )
@@ -140,29 +155,35 @@ class Prepared:
         forecaster.covariate_scaler = self.covariate_scaler if forecaster.covariates else None
         return forecaster
 
-    def score(self, forecaster: Forecaster, windows: Windows) -> ErrorTotals:
+    def score(
+        self, forecaster: Forecasts, windows: Windows, look: Callable[[torch.Tensor, torch.Tensor], None] | None = None
+    ) -> ErrorTotals:
         """On the test part."""
-        seasonal = seasonal_errors(self.panel.test, forecaster.context_length, forecaster.horizon)
-        return evaluate(forecaster, windows, self.scaler, seasonal)
+        seasonal = seasonal_errors(self.panel.test, windows.context_length, windows.horizon)
+        return evaluate(forecaster, windows, self.scaler, seasonal, look=look)
 
-    def naive2(self, run: Run, windows: Windows) -> ErrorTotals | None:
+    def naive2(self, run: Run) -> ErrorTotals | None:
         """What OWA compares with. It is defined for one forecast per item, as in M4."""
         task = run.context_length, run.horizon
         if task not in self.references:
+            points = run.recipe.model_copy(update={"quantiles": []})
+            question = run.model_copy(update={"model": "naive2", "arguments": {}, "recipe": points})
+            windows, reference = self.windows(question)["test"], self.forecaster(question).build(0).eval()
             is_defined = len(windows) == len(windows.items_N.unique())
-            recipe = run.recipe.model_copy(update={"quantiles": []})
-            asked = run.model_copy(update={"model": "naive2", "arguments": {}, "recipe": recipe})
-            reference = self.forecaster(asked).build(0).eval()
             self.references[task] = self.score(reference, windows) if is_defined else None
         return self.references[task]
 
 
 def execute(
-    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None = None, keep: Path | None = None
+    run: Run,
+    prepared: Prepared,
+    tell: Callable[[Progress], None] | None = None,
+    keep: Path | None = None,
+    log: RunLog | None = None,
 ) -> tuple[Record, dict[str, np.ndarray]]:
     """One run, from weights to record, and what is kept beside it. A failure is a record, too.
 
-    keep: the file for the trained forecaster, if it is wanted.
+    keep: the file for the trained forecaster, if it is wanted. log: the loggers that follow it.
     """
     answer: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -170,7 +191,7 @@ def execute(
     status: Status = "ok"
     reason = detail = ""
     try:
-        answer, arrays, forecaster = _answer(run, prepared, tell)
+        answer, arrays, forecaster = _answer(run, prepared, tell, log)
     except Diverged as error:
         status, reason = "diverged", str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -181,7 +202,28 @@ def execute(
         status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
     if keep is not None and forecaster is not None:
         write_durably(keep, forecaster.save)
-    return record_of(run, prepared, status=status, reason=reason, detail=detail, **answer), arrays
+    record = record_of(run, prepared, status=status, reason=reason, detail=detail, **answer)
+    if log is not None:
+        _end_log(log, record)
+    return record, arrays
+
+
+def open_log(names: Sequence[str], folder: Path, run: Run) -> RunLog | None:
+    """The loggers of one run, in `logs` below a folder of results."""
+    if not names:
+        return None
+    group = f"{run.dataset}-{run.context_length}-{run.horizon}"
+    settings = run.model_dump(mode="json", exclude={"arguments", "recipe"})
+    settings |= {name: written(value, full=True) for name, value in run.arguments.items()}
+    settings |= {f"recipe.{name}": written(value, full=True) for name, value in run.recipe.model_dump().items()}
+    return RunLog(names, Place(folder / "logs", group, f"{run.model}-seed{run.seed}-{run.key()}"), settings)
+
+
+def _end_log(log: RunLog, record: Record) -> None:
+    """The errors of the test part, which no look at the validation part has."""
+    errors = {} if record.metrics is None else record.metrics.model_dump(include={"mse_scaled", "mae_scaled"})
+    step = record.cost.steps if record.cost else 0
+    log.end(step, {f"test_{name}": value for name, value in errors.items() if value is not None}, record.status)
 
 
 def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
@@ -190,37 +232,35 @@ def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
         key=run.key(),
         run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        data=_data_facts(prepared.panel),
+        data=data_facts(prepared.panel),
         machine=describe_machine(prepared.values_TC.device),
         **outcome,
     )
 
 
 def _answer(
-    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None
+    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None, log: RunLog | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray], Forecaster]:
     """Fit, evaluate, measure: the parts of a record that only a finished run has."""
     panel, scaler, clock = prepared.panel, prepared.scaler, Clock()
     windows, forecaster = prepared.windows(run), prepared.forecaster(run)
+    forecaster.run_log = log
+    residuals = Residuals(panel.test, windows["test"])
     with PeakMemory(prepared.values_TC.device) as memory:
         with clock("fit"):
             forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
         with clock("evaluate"):
-            totals = prepared.score(forecaster, windows["test"])
+            totals = prepared.score(forecaster, windows["test"], residuals.look)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
-    scores = metrics(totals, panel, prepared.naive2(run, windows["test"]))
-    accuracy = Metrics(
-        **scores,
-        num_scored_windows=totals.num_windows,
-        points_digest=points_digest(panel.test, run.context_length, run.horizon),
-    )
     answer = {
-        "metrics": accuracy,
+        "metrics": scores(totals, prepared, run),
         "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
+        "diagnostics": Diagnostics.model_validate(residuals.tables()),
+        "audit": _audit(run, prepared, windows, forecaster),
     }
     arrays = sample_forecasts(forecaster, panel.test, windows["test"], scaler)
     arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
@@ -229,11 +269,32 @@ def _answer(
     return answer, arrays, forecaster
 
 
+def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
+    """All metrics of a run, with what it was scored on."""
+    test = prepared.panel.test
+    by_name = metrics(totals, prepared.panel, prepared.naive2(run))
+    digest = points_digest(test, run.context_length, run.horizon)
+    return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
+
+
+def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:
+    panel = prepared.panel
+    parts = [getattr(panel, part) for part in PARTS]
+    return Audit(
+        scaler_is_blind=prepared.scaler_is_blind,
+        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler, prepared.values_TC),
+        targets_in_their_parts=targets_lie_in_their_parts(parts, run.context_length, run.horizon),
+        num_windows={part: len(found) for part, found in windows.items()},
+        receptive_field=receptive_field(forecaster),
+    )
+
+
 def _cost(
     forecaster: Forecaster, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]
 ) -> Cost:
     log = forecaster.training_log
-    building = max(seconds["fit"] - log.train_seconds - log.validate_seconds - log.gradient_seconds, 0.0)
+    in_clocks = log.train_seconds + log.validate_seconds + log.gradient_seconds + log.log_seconds
+    building = max(seconds["fit"] - in_clocks, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
@@ -264,6 +325,8 @@ def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
         "predict_windows_per_second": inference.median_windows_per_second,
         "predict_samples": inference.windows_per_second,
         "predict_batch_size": inference.batch_size,
+        "predict_by_batch_size": inference.by_batch_size,
+        "latency_quantiles_ms": inference.latency_quantiles_ms,
         "latency_p50_ms": inference.latency_ms(50),
         "latency_p95_ms": inference.latency_ms(95),
     }
@@ -332,7 +395,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _data_facts(panel: Panel) -> DataFacts:
+def data_facts(panel: Panel) -> DataFacts:
+    """What a record says of the data."""
+
     def span(part: str) -> list[str]:
         low, high = panel.bounds[part][0]
         first, last = pd.Timestamp(panel.timestamps[low]), pd.Timestamp(panel.timestamps[high - 1])

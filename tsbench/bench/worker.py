@@ -62,7 +62,7 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
     import torch
 
     from tsbench.bench.records import RecordStore, forecaster_path
-    from tsbench.bench.runner import Prepared, execute, flops_before, measured_alone, record_of
+    from tsbench.bench.runner import Prepared, execute, flops_before, measured_alone, open_log, record_of
     from tsbench.training.devices import check_precision, resolve_device
 
     torch.set_num_threads(1)  # where OMP_NUM_THREADS is not read
@@ -84,8 +84,11 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
         match request:
             case "run":
                 keep = forecaster_path(setting.folder, run.key()) if setting.keep_forecasters else None
-                record, arrays = execute(run, prepare(run.dataset), _now_and_then(tell), keep)
+                log = open_log(setting.loggers, setting.folder, run)
+                record, arrays = execute(run, prepare(run.dataset), _now_and_then(tell), keep, log)
                 store.write(_beside(record, setting.num_workers), arrays)
+                for problem in log.problems if log else ():
+                    tell("warns", problem)
             case "give up":
                 reason, detail = words
                 record = record_of(run, prepare(run.dataset), status="failed", reason=reason, detail=detail)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +70,7 @@ class Setting:
     recipes: list[Recipe]
     """Of the whole plan: one that the device cannot do is refused before the first run."""
     keep_forecasters: bool
+    loggers: Sequence[str] = ()
 
 
 def number_of_workers(asked: int | str, plan: Plan, device: str) -> int:
@@ -125,6 +126,7 @@ def run_in_workers(
     estimate: Estimate,
     measure_alone: bool,
     keep_forecasters: bool = False,
+    loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, longest first, in so many processes; each record is on the disk before its worker
     takes the next run.
@@ -132,7 +134,7 @@ def run_in_workers(
     A worker's death costs one run. It is tried once more; after a second death it is recorded as failed.
 
     measure_alone: read each model's speed again when nothing else runs, from its first finished seed; also what an
-    interrupted matrix did not come to. keep_forecasters: also what was trained.
+    interrupted matrix did not come to. keep_forecasters: also what was trained. loggers: trackers of every run.
     """
     setting = Setting(
         panels=dict(panels),
@@ -142,6 +144,7 @@ def run_in_workers(
         to_count=estimate.without_flops(runs),
         recipes=list({planned.run.recipe.model_dump_json(): planned.run.recipe for planned in plan.runs}.values()),
         keep_forecasters=keep_forecasters,
+        loggers=loggers,
     )
     with _Pool(setting, observer, estimate) as pool:
         pool.carry_out(runs, setting.num_workers)
@@ -294,6 +297,10 @@ class _Pool:
     def _advances(self, worker: _Worker, progress: Progress) -> None:
         assert worker.planned
         self.observer.advances(worker.planned, progress)
+
+    def _warns(self, worker: _Worker, what: str) -> None:
+        assert worker.planned
+        self.observer.warns(worker.planned, what)
 
     def _done(self, worker: _Worker, _: None) -> None:
         planned, worker.planned = worker.planned, None

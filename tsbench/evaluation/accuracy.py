@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,30 +16,50 @@ from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
 from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
 from tsbench.evaluation.quantiles import QuantileSums
-from tsbench.training.forecaster import Forecaster
 
 EVALUATION_BATCH_SIZE = 256
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
 
+class Forecasts(Protocol):
+    """Whatever gives quantiles `[B, H, C, Q]` for contexts `[B, L, C]`, both scaled: a `Forecaster`, or a file.
+
+    The one in the middle is the forecast; it is alone where there are no levels.
+    """
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether it is given all rows of the item before the targets, in original units, instead of a context."""
+        ...
+
+    @property
+    def levels(self) -> Sequence[float]:
+        """Of the quantiles, if it gives any."""
+        ...
+
+    def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor: ...
+
+
 def evaluate(
-    forecaster: Forecaster,
+    forecaster: Forecasts,
     windows: Windows,
     scaler: Scaler,
     seasonal: SeasonalErrors | None = None,
     *,
     batch_size: int = EVALUATION_BATCH_SIZE,
+    look: Callable[[Tensor, Tensor], None] | None = None,
 ) -> ErrorTotals:
     """Score every window once. The totals do not depend on the batch size but for rounding.
 
-    seasonal: of these windows; None: there will be no MASE. Raises Diverged when a forecast is not a finite number.
+    seasonal: of these windows; None: there will be no MASE. look: is shown target and forecast of every batch, float64
+    on scaled values, in the order of the windows. Raises Diverged when a forecast is not a finite number.
     """
     device, channels, num_items = windows.starts_N.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
     items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
     by_window: list[Tensor] = []
-    levels = forecaster.recipe.quantiles
+    levels = forecaster.levels
     quantile_sums = QuantileSums(levels, windows.horizon, device) if levels else None
     if seasonal is None:
         none_GC = np.full((1, channels), np.nan)
@@ -49,6 +71,8 @@ def evaluate(
         forecast_BHC = median_of(quantiles_BHCQ)
         if quantile_sums:
             quantile_sums.add(quantiles_BHCQ, target_BHC, std)
+        if look:
+            look(target_BHC, forecast_BHC)
         error_BHC = forecast_BHC - target_BHC
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
         by_window.append(torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))]))
@@ -88,7 +112,7 @@ def evaluate(
 
 
 def quantiles_and_target(
-    forecaster: Forecaster, windows: Windows, scaler: Scaler, picks_B: Tensor
+    forecaster: Forecasts, windows: Windows, scaler: Scaler, picks_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scaled quantiles `[B, H, C, Q]` and target `[B, H, C]`, float64, and mean and spread that undo the scaling.
 
@@ -97,7 +121,7 @@ def quantiles_and_target(
     context_BLC, target_BHC, *covariates = windows.batch(picks_B)
     items_B1 = windows.items_N[picks_B][:, None].cpu().numpy()
     mean, std = (torch.as_tensor(part).to(target_BHC.device) for part in scaler.at(items_B1))
-    if not forecaster.spec.reads_history:
+    if not forecaster.reads_history:
         return forecaster.infer_quantiles(context_BLC, *covariates).double(), target_BHC.double(), mean, std
     quantiles_BHCQ = forecaster.infer_quantiles(windows.histories(picks_B).double() * std + mean).double()
     return (quantiles_BHCQ - mean.unsqueeze(-1)) / std.unsqueeze(-1), target_BHC.double(), mean, std
@@ -136,25 +160,54 @@ def kept_losses(
     return losses | {"origins_per_loss": np.array(together)}
 
 
-def sample_forecasts(
-    forecaster: Forecaster, test: Part, windows: Windows, scaler: Scaler, count: int = 4
-) -> dict[str, np.ndarray]:
-    """Some windows, evenly spaced over the part, with their forecasts, for the eye.
+def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
+    """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
-    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units, and target_start `[W]`; where the
-    recipe has quantiles, these as well, `[W, H, C, Q]`.
+    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
+    channel (the number of the one to look at) and chosen_as. Where there are quantiles, these as well, `[W, H, C, Q]`.
     """
-    picks = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(np.int64)
+    chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     picks_W = torch.from_numpy(picks).to(windows.starts_N.device)
     quantiles, target, mean, std = quantiles_and_target(forecaster, windows, scaler, picks_W)
     context, *_ = windows.batch(picks_W)
     named = {"context": context, "target": target, "forecast": median_of(quantiles)}
     named = {name: value * std + mean for name, value in named.items()}
-    if forecaster.recipe.quantiles:
+    if forecaster.levels:
         named["quantiles"] = quantiles * std.unsqueeze(-1) + mean.unsqueeze(-1)
     arrays = {name: value.cpu().numpy().astype(np.float32) for name, value in named.items()}
     rows = windows.starts_N.cpu().numpy()[picks] + windows.context_length
-    return arrays | {"target_start": test.panel.timestamps[rows]}
+    return arrays | {
+        "target_start": test.panel.timestamps[rows],
+        "item": np.array(test.panel.items)[test.panel.item_of(rows)],
+        "channel": channels,
+        "chosen_as": np.array(chosen_as),
+    }
+
+
+def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Why, which windows `[W]`, and which channel of each `[W]`: a choice that no model has a part in.
+
+    Of all windows and channels those that repeating the last season forecasts best, in the middle and worst (squared
+    error on scaled values; the last value where the context is shorter than a season); then three windows evenly spaced
+    over the part, the channels in turn.
+    """
+    batches = windows.in_order(EVALUATION_BATCH_SIZE)
+    loss_NC = np.concatenate([_seasonal_loss(context, target, seasonality) for context, target, *_ in batches])
+    loss = loss_NC.ravel()
+    middle = int(np.argpartition(loss, len(loss) // 2)[len(loss) // 2])
+    picks = [divmod(place, loss_NC.shape[1]) for place in (int(loss.argmin()), middle, int(loss.argmax()))]
+    spaced = np.unique(np.linspace(0, len(windows) - 1, 3).round().astype(int))
+    picks += [(int(window), turn % loss_NC.shape[1]) for turn, window in enumerate(spaced)]
+    chosen_as = [*("easiest", "median", "hardest"), *("evenly spaced" for _ in spaced)]
+    return chosen_as, np.array([window for window, _ in picks]), np.array([channel for _, channel in picks])
+
+
+def _seasonal_loss(context_BLC: Tensor, target_BHC: Tensor, seasonality: int) -> np.ndarray:
+    """`[B, C]`: mean squared error of the last season repeated."""
+    length, horizon = context_BLC.shape[1], target_BHC.shape[1]
+    season = seasonality if seasonality <= length else 1
+    row_H = length - season + torch.arange(horizon, device=context_BLC.device) % season
+    return (target_BHC - context_BLC.index_select(1, row_H)).square().mean(1).cpu().numpy()
 
 
 def points_digest(test: Part, context_length: int, horizon: int) -> str:

@@ -91,7 +91,8 @@ def receptive_field(forecaster: Forecaster) -> int:
     generator = torch.Generator().manual_seed(0)
     # Several windows: one alone may leave a rectifier shut.
     shape = forecaster.shape
-    context_BLC = torch.randn(16, shape.context_length, shape.channels_in, generator=generator).to(forecaster.dtype)
+    context_BLC = torch.randn(16, shape.context_length, shape.channels_in, generator=generator)
+    context_BLC = context_BLC.to(forecaster.device).to(forecaster.dtype)
     was_training = forecaster.training
     forecaster.eval()
     with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training

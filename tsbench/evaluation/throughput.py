@@ -24,6 +24,9 @@ PREDICT_BATCH_SIZE = 256
 MEASURE_SECONDS = 0.3
 """For batches, and again for single windows."""
 
+FURTHER_BATCH_SIZES = (8, 64)
+"""Between a single window and the large batch: for the curve, timed for a quarter as long."""
+
 _WARM_UP_CALLS = 3
 
 
@@ -35,6 +38,19 @@ class Inference:
     windows_per_second: list[float]
     latencies_ms: list[float]
     """Of one window at a time."""
+    further: dict[int, float]
+    """Windows per second in batches of other sizes."""
+
+    @property
+    def by_batch_size(self) -> dict[int, float]:
+        """Windows per second, median over repeats, from a single window to the large batch."""
+        ends = {1: 1000 / self.latency_ms(50), self.batch_size: self.median_windows_per_second}
+        return dict(sorted((ends | self.further).items()))
+
+    @property
+    def latency_quantiles_ms(self) -> list[float]:
+        """From the fastest call to the slowest, in steps of a twentieth."""
+        return [self.latency_ms(percentile) for percentile in range(0, 101, 5)]
 
     @property
     def median_windows_per_second(self) -> float:
@@ -45,15 +61,21 @@ class Inference:
 
 
 def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: float = MEASURE_SECONDS) -> Inference:
-    """Time batches of 256 windows, then single windows, for about `seconds` each, at least five samples."""
+    """Time batches of 256 windows, then single windows, for about `seconds` each, at least five samples; sizes between
+    for a quarter of that."""
     device = windows.starts_N.device
     count = min(PREDICT_BATCH_SIZE, len(windows))
     context, _, *covariates = windows.batch(torch.arange(count, device=device))
-    many = [part.contiguous() for part in (context, *covariates)]
-    one = [part[:1].contiguous() for part in many]
-    batch_seconds = _samples(lambda: forecaster.infer(*many), device, seconds)
-    single_seconds = _samples(lambda: forecaster.infer(*one), device, seconds)
-    return Inference(count, [count / sample for sample in batch_seconds], [1000 * sample for sample in single_seconds])
+
+    def timed(size: int, seconds: float) -> list[float]:
+        parts = [part[:size].contiguous() for part in (context, *covariates)]
+        return _samples(lambda: forecaster.infer(*parts), device, seconds)
+
+    rates = [count / sample for sample in timed(count, seconds)]
+    latencies = [1000 * sample for sample in timed(1, seconds)]
+    sizes = [size for size in FURTHER_BATCH_SIZES if size < count]
+    further = {size: size / float(np.median(timed(size, seconds / 4))) for size in sizes}
+    return Inference(count, rates, latencies, further)
 
 
 def _samples(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:

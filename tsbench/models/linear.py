@@ -188,13 +188,13 @@ class SeasonalRidge(ClosedForm):
     For hourly data: tomorrow at nine from the nine o'clocks of the last days. The map is that of SparseTSF (Lin et al.
     2024) without its smoothing; the weights are those of least squares, shrunk towards equal ones, which are `profile`.
 
-    penalty: of the squared distance of the weights from equal ones, per training window and phase; the larger, the
-        nearer to `profile`.
+    penalty: of the squared distance of the weights from equal ones, as a share of the inputs' mean square; the larger,
+        the nearer to `profile`.
 
     Raises ConfigError for a context shorter than a season.
     """
 
-    def __init__(self, shape: WindowShape, *, penalty: float = 0.1) -> None:
+    def __init__(self, shape: WindowShape, *, penalty: float = 0.3) -> None:
         super().__init__()
         need_one_season(shape, "seasonal_ridge")
         self.penalty, self.channels, self.seasons = penalty, shape.channels_out, _Seasons(shape)
@@ -231,7 +231,7 @@ class SeasonalRidge(ClosedForm):
         """Set the weights of these outputs, which are still where the penalty draws them."""
         weights = [self.weight_DO] if self.ahead is None else [self.weight_DO, self.ahead.weight_DO]
         drawn_DO = torch.cat([weight[:, outputs] for weight in weights]).to(square)
-        penalties = self.penalty * count * torch.eye(len(square), dtype=square.dtype, device=square.device)
+        penalties = self.penalty * square.diagonal().mean() * torch.eye(len(square)).to(square)
         solution = torch.linalg.pinv(square + penalties, hermitian=True) @ (cross[:, outputs] + penalties @ drawn_DO)
         for weight, solved in zip(weights, solution.split([len(weight) for weight in weights]), strict=True):
             weight[:, outputs] = solved

@@ -31,8 +31,8 @@ WIDTH = 10.5
 """Inches of 72 points: what the page shows at full width."""
 MOST_DRAWN = 24
 LEGIBLE = f"the {MOST_DRAWN} best, with the best row of each model that is no network"
-NUM_WINDOWS = 4
 NUM_SHOWN_MODELS = 3
+MOST_SEEDS_DRAWN = 5
 
 _COLOURS = (
     "#0f7fc4",
@@ -46,6 +46,19 @@ _COLOURS = (
     "#1592a5",
     "#a5602f",
 )
+ON_TOP: dict[str, Any] = {
+    "loc": "upper left",
+    "bbox_to_anchor": (0, 1),
+    "ncols": 10,
+    "frameon": False,
+    "borderpad": 0,
+    "borderaxespad": 0,
+    "columnspacing": 1.2,
+    "handlelength": 2.4,
+}
+"""A legend in the upper left corner of a picture."""
+_BELOW, _BESIDE = 40, 54
+"""Points around a panel of a strip: for its axis below, and its axis on the left."""
 _GREY = "#80858c"
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 
@@ -95,7 +108,7 @@ def accuracy_against_throughput(results: TaskResults, pens: dict[str, Pen], pref
         return None
     rates = [entry.cost("predict_windows_per_second") or 0.0 for entry in entries]
     errors = [entry.mse for entry in entries]
-    ceiling = _ceiling(errors)
+    ceiling = ceiling_of(errors)
     with house_style():
         figure, axes = _figure(4.9)
         _rate_axis(axes, rates)
@@ -106,7 +119,7 @@ def accuracy_against_throughput(results: TaskResults, pens: dict[str, Pen], pref
             bar = 0 if beyond else entry.spread or 0
             axes.errorbar(rate, height, bar, fmt=marker, color=pen.colour, markersize=7, elinewidth=1.2)
             points.append((f"{entry.label} ({entry.mse:.3g})" if beyond else entry.label, rate, height))
-        front = _pareto_front(rates, errors)
+        front = pareto_front(rates, errors)
         drawn = [index for index in front if errors[index] <= ceiling]
         axes.plot([rates[i] for i in drawn], [errors[i] for i in drawn], color=INK, alpha=0.35, linewidth=1, zorder=0)
         axes.set(
@@ -122,7 +135,7 @@ def accuracy_against_throughput(results: TaskResults, pens: dict[str, Pen], pref
         caption += _about_ceiling(
             errors, ceiling, "Triangles at the upper edge stand for errors beyond it, given in brackets."
         )
-        return _picture(figure, f"{prefix}accuracy-throughput", results, caption)
+        return as_picture(figure, f"{prefix}accuracy-throughput", results, caption)
 
 
 def error_by_step(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
@@ -133,11 +146,11 @@ def error_by_step(results: TaskResults, pens: dict[str, Pen], prefix: str = "") 
     curves = [np.mean([_by_step(record) for record in entry.finished], axis=0) for entry in entries]
     steps = np.arange(1, len(curves[0]) + 1)
     peaks = [float(curve.max()) for curve in curves]
-    ceiling = _ceiling(peaks)
+    ceiling = ceiling_of(peaks)
     with house_style():
         figure, axes = _figure(max(4.4, 0.19 * len(entries) + 1))
         for index, (entry, curve) in reversed(list(enumerate(zip(entries, curves, strict=True)))):
-            _draw_steps(axes, steps, curve, pens[entry.label], 2.4 if index == 0 else 1.3)
+            draw_steps(axes, steps, curve, pens[entry.label], 2.4 if index == 0 else 1.3)
         low = min(float(curve.min()) for curve in curves)
         high = max(peak for peak in peaks if peak <= ceiling)
         margin = 0.05 * (high - low) or 0.1 * high or 1.0
@@ -149,43 +162,52 @@ def error_by_step(results: TaskResults, pens: dict[str, Pen], prefix: str = "") 
         )
         caption = f"Error by step ahead, mean over seeds; {entries[0].label}, the leader, is drawn thick."
         caption += _about_ceiling(peaks, ceiling, "Lines that leave the picture have larger errors than it shows.")
-        return _picture(figure, f"{prefix}error-by-step", results, caption)
+        return as_picture(figure, f"{prefix}error-by-step", results, caption)
 
 
 def forecasts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
     """A few test windows: the truth and what the leaders and seasonal naive forecast, in original units."""
-    shown = results.ranked[:NUM_SHOWN_MODELS]
-    baseline = results.of_model("seasonal_naive")
-    shown += [baseline] if baseline and baseline not in shown else []
+    shown = leaders(results, NUM_SHOWN_MODELS)
     arrays = {entry.label: store.arrays(entry.finished[0].key) for entry in shown}
-    arrays = {label: found for label, found in arrays.items() if found}
+    arrays = {label: found for label, found in arrays.items() if "chosen_as" in found}
     if not arrays:
         return None
     first = next(iter(arrays.values()))
     arrays = {label: a for label, a in arrays.items() if np.array_equal(a["target_start"], first["target_start"])}
     data = shown[0].finished[0].data
-    picks = np.unique(np.linspace(0, len(first["target"]) - 1, NUM_WINDOWS).round().astype(int))
+    windows = [window for window, why in enumerate(first["chosen_as"]) if why != "evenly spaced"]
+    windows += [window for window, why in enumerate(first["chosen_as"]) if why == "evenly spaced"]
     with house_style():
-        figure = Figure(figsize=(WIDTH, 2.5 * math.ceil(len(picks) / 2) + 0.4), dpi=72, layout="constrained")
-        grid = np.atleast_1d(figure.subplots(math.ceil(len(picks) / 2), min(2, len(picks)))).ravel()
-        for place, (axes, window) in enumerate(zip(grid, picks, strict=False)):
-            channel = place % len(data.channels)
+        figure, grid = panels(len(windows), sharey=False, header=36)
+        for axes, window in zip(grid, windows, strict=True):
+            channel = int(first["channel"][window])
             _draw_window(axes, arrays, pens, window, channel)
             start = str(first["target_start"][window].astype("datetime64[m]")).replace("T", " ")
-            axes.set_title(f"{printable(data.channels[channel])}, from {start}")
-        for axes in grid[len(picks) :]:
-            axes.remove()
+            series = ", ".join(part for part in (str(first["item"][window]), data.channels[channel]) if part)
+            axes.set_title(f"{first['chosen_as'][window]}: {printable(_short(series, 20))}\nfrom {start}", fontsize=10)
         figure.supxlabel("steps from the first forecast", fontsize=10)
         figure.supylabel(printable(data.units) or "original units", fontsize=10)
         handles = [Line2D([], [], color=INK, linewidth=1.8, label="truth")]
-        handles += [_handle(label, pens[label]) for label in arrays]
-        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
+        handles += [handle(label, pens[label]) for label in arrays]
+        figure.legend(handles=handles, **ON_TOP)
         caption = (
-            f"Forecasts of {listed(list(arrays))} against the truth, first finished seed. Which windows: "
-            f"{len(picks)} evenly spaced over the kept windows of the test split, first and last included, with the "
-            "channels in turn. Nothing was picked by eye."
+            f"Forecasts of {listed(list(arrays))} against the truth, first finished seed. Which windows: of all "
+            "windows and channels of the test split, those that repeating the last season forecasts best (easiest), in "
+            "the middle (median) and worst (hardest); and three evenly spaced, the channels in turn. The same for "
+            "every model, and no model had a part in the choice."
         )
-        return _picture(figure, f"{prefix}forecasts", results, caption)
+        return as_picture(figure, f"{prefix}forecasts", results, caption)
+
+
+def leaders(results: TaskResults, count: int) -> list[Entry]:
+    """The best entries, and seasonal naive to compare them with."""
+    shown = results.ranked[:count]
+    baseline = results.of_model("seasonal_naive")
+    return shown + ([baseline] if baseline and baseline not in shown else [])
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def training_curves(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
@@ -202,18 +224,33 @@ def training_curves(results: TaskResults, pens: dict[str, Pen], prefix: str = ""
         figure.supxlabel("optimizer steps", fontsize=10)
         figure.supylabel("loss", fontsize=10)
         caption = (
-            "Training curves, one line per seed. Solid: validation loss, the dot marks the kept weights. Dotted: "
+            f"Training curves, one line per seed, of at most {MOST_SEEDS_DRAWN} seeds. Solid: validation loss, the dot "
+            "marks the kept weights. Dotted: "
             "training loss since the look before. All panels share their axes; the highest values may be cut off."
         )
-        return _picture(figure, f"{prefix}training", results, caption)
+        return as_picture(figure, f"{prefix}training", results, caption)
 
 
-def panels(count: int, *, sharey: bool) -> tuple[Figure, Any]:
-    """Small panels, one beside the other, with as few empty places as possible; they share their horizontal axis."""
+def panels(count: int, *, sharey: bool, header: float = 0) -> tuple[Figure, Any]:
+    """Small panels, one beside the other, with as few empty places as possible; they share their horizontal axis.
+
+    header: points above them, for a legend. As in `strip`, nothing searches for a layout.
+    """
     columns = min(min((4, 5, 3), key=lambda columns: (-count % columns, abs(columns - 4))), count)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(WIDTH, 1.75 * rows + 0.5), dpi=72, layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False).ravel()
+    width, height, between, gap = 72 * WIDTH, 92.0, 36.0, 10.0 if sharey else 40.0
+    total = header + 20 + rows * height + (rows - 1) * between + 40
+    panel_width = (width - 64 - 8 - (columns - 1) * gap) / columns
+    figure = Figure(figsize=(WIDTH, total / 72), dpi=72)
+    room = {
+        "left": 64 / width,
+        "right": 1 - 8 / width,
+        "bottom": 40 / total,
+        "top": 1 - (header + 20) / total,
+        "wspace": gap / panel_width,
+        "hspace": between / height,
+    }
+    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False, gridspec_kw=room).ravel()
     for axes in grid[count:]:
         axes.remove()
     for axes in grid[max(0, count - columns) : count]:
@@ -221,12 +258,47 @@ def panels(count: int, *, sharey: bool) -> tuple[Figure, Any]:
     return figure, grid[:count]
 
 
+def strip(
+    count: int,
+    height: float,
+    labels: Sequence[str],
+    pens: dict[str, Pen],
+    *,
+    titled: bool = False,
+    points: bool = False,
+) -> tuple[Figure, list[Axes]]:
+    """Panels of this height in points, two or three abreast, with one legend above, and no search for a layout.
+
+    Such a search draws everything three times, and these pictures are many. titled: with room for titles. points: the
+    legend shows markers.
+    """
+    columns = min(count, 2 if count in (2, 4) else 3)
+    rows = math.ceil(count / columns)
+    width, widest = 72 * WIDTH, max(text_width(label) for label in labels) + 38
+    names_abreast = max(1, int(width / widest))
+    legend = 17 * math.ceil(len(labels) / names_abreast) + 6
+    above = 24 if titled else 10
+    total = legend + rows * (height + above + _BELOW)
+    figure = Figure(figsize=(WIDTH, total / 72), dpi=72)
+    grid = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        left = column * width / columns + _BESIDE
+        bottom = total - legend - (row + 1) * (height + above + _BELOW) + _BELOW
+        size = (width / columns - _BESIDE - 10) / width, height / total
+        grid.append(figure.add_axes((left / width, bottom / total, *size)))
+    handles = [handle(label, pens[label], points=points) for label in labels]
+    figure.legend(handles=handles, **ON_TOP | {"ncols": min(names_abreast, len(labels))})
+    return figure, grid
+
+
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), dpi=72, layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _picture(figure: Figure, name: str, results: TaskResults, caption: str) -> Picture:
+def as_picture(figure: Figure, name: str, results: TaskResults, caption: str) -> Picture:
+    """With its caption as the text for those who cannot see it."""
     return Picture(name, caption, to_svg(figure, name, printable(f"{results.task}. {caption}")))
 
 
@@ -241,11 +313,11 @@ def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
     margin = max(0.07 * (high - low), (1 - (high - low)) / 2)
     axes.set(xscale="log", xlim=(10 ** (low - margin), 10 ** (high + margin)))
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high - low > 3 else (1.0, 2.0, 5.0), numticks=20))
-    axes.xaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.xaxis.set_major_formatter(FuncFormatter(round_tick))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _tick(value: float, _: Any) -> str:
+def round_tick(value: float, _: Any) -> str:
     """Round values on axes: 20k, not 20.0k."""
     for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= max(size, 1e4):
@@ -253,7 +325,7 @@ def _tick(value: float, _: Any) -> str:
     return f"{value:,g}".replace("-", "−")
 
 
-def _ceiling(values: Sequence[float]) -> float:
+def ceiling_of(values: Sequence[float]) -> float:
     """Where to cut an axis so that a few hopeless models do not flatten the differences between the others."""
     low, middle, high = min(values), float(np.median(values)), max(values)
     limit = middle + 8 * max(middle - low, 0.1 * middle)
@@ -264,13 +336,13 @@ def _about_ceiling(values: Sequence[float], ceiling: float, words: str) -> str:
     return f" {words}" if max(values) > ceiling else ""
 
 
-def _draw_steps(axes: Axes, x: Any, y: Any, pen: Pen, width: float) -> None:
+def draw_steps(axes: Axes, x: Any, y: Any, pen: Pen, width: float) -> None:
     """A line; a point where there is a single step."""
     marker = pen.marker if len(x) == 1 else "none"
     axes.plot(x, y, marker=marker, linestyle=pen.dash, color=pen.colour, linewidth=width, clip_on=len(x) > 1)
 
 
-def _pareto_front(rates: Sequence[float], errors: Sequence[float]) -> list[int]:
+def pareto_front(rates: Sequence[float], errors: Sequence[float]) -> list[int]:
     """Indices of the points that no other is both faster and more accurate than, from fast to slow."""
     front: list[int] = []
     for index in sorted(range(len(rates)), key=lambda i: (-rates[i], errors[i])):
@@ -334,8 +406,11 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
         text.set_in_layout(False)
 
 
-def _handle(label: str, pen: Pen) -> Line2D:
-    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=" " + printable(label))
+def handle(label: str, pen: Pen, *, points: bool = False) -> Line2D:
+    name = " " + printable(label)
+    if points:
+        return Line2D([], [], color=pen.colour, marker=pen.marker, linestyle="none", label=name)
+    return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=name)
 
 
 def _by_step(record: Record) -> list[float]:
@@ -350,15 +425,15 @@ def _draw_window(axes: Axes, arrays: dict[str, Any], pens: dict[str, Pen], windo
     axes.axvline(0.5, color=INK, linewidth=0.6, alpha=0.4)
     axes.plot(np.arange(1 - len(context), len(target) + 1), np.concatenate([context, target]), color=INK, linewidth=1.6)
     for label, found in arrays.items():
-        _draw_steps(axes, steps, found["forecast"][window, :, channel], pens[label], 1.5)
+        draw_steps(axes, steps, found["forecast"][window, :, channel], pens[label], 1.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
+    axes.yaxis.set_major_formatter(FuncFormatter(round_tick))
     axes.margins(x=0.01)
 
 
 def _draw_curves(axes: Axes, entry: Entry, pen: Pen) -> None:
-    for record in entry.records:
+    for record in entry.records[:MOST_SEEDS_DRAWN]:
         steps = [point.step for point in record.curve]
         losses = [point.val_loss for point in record.curve]
         axes.plot(steps, [point.train_loss for point in record.curve], color=pen.colour, linestyle=":", linewidth=1)

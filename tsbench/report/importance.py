@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tsbench.report.figures import WIDTH, Pen, Picture, panels, printable
+from tsbench.report.figures import ON_TOP, WIDTH, Pen, Picture, panels, printable
 from tsbench.report.peaks import METHODS, Explained, sentence
 from tsbench.report.svg import INK, house_style, to_svg
 from tsbench.report.tables import Task, TaskResults
@@ -35,7 +35,7 @@ def importance_by_lag(
         return None
     methods = [name for name in METHODS if any(name in found.explanation.importance for found in explained)]
     with house_style():
-        figure, grid = panels(len(explained), sharey=False)
+        figure, grid = panels(len(explained), sharey=False, header=20)
         for axes, found in zip(grid, explained, strict=True):
             _draw_lags(axes, found, pens[found.label])
         grid[0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
@@ -45,7 +45,7 @@ def importance_by_lag(
             Line2D([], [], color=INK, linestyle=_METHOD_DASHES[name], linewidth=1.4, label=METHODS[name])
             for name in methods
         ]
-        figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
+        figure.legend(handles=handles, **ON_TOP)
         first, numbers = explained[0].explanation, sorted({found.explanation.num_windows for found in explained})
         fewer = f"{numbers[0]} to " if len(numbers) > 1 else ""
         caption = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 from collections import Counter
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tsbench.bench.records import DataFacts, Pretrained, Record, written
 from tsbench.report.across import across_tasks
 from tsbench.report.comparison import CONFIDENCE
-from tsbench.report.tables import Entry, Results, Task, TaskResults, has_quantiles, leaderboard
+from tsbench.report.tables import SIMPLE, Entry, Results, Task, TaskResults
 from tsbench.report.wording import BLANK, compact, counted, decimals_for, fixed, listed, percent, whole
 
 if TYPE_CHECKING:
@@ -125,12 +127,9 @@ QUANTILE_COLUMNS = (
 )
 
 
-def columns_of(results: Results) -> tuple[Column, ...]:
-    """Those of quantiles only where a run has some."""
-    if not has_quantiles(results.records):
-        return COLUMNS
-    first_of_cost = next(place for place, column in enumerate(COLUMNS) if column.group == _COST)
-    return (*COLUMNS[:first_of_cost], *QUANTILE_COLUMNS, *COLUMNS[first_of_cost:])
+def columns_of(frame: pd.DataFrame) -> tuple[Column, ...]:
+    """Of the frame of `leaderboard`; those of quantiles only where a run has some."""
+    return (*COLUMNS, *(column for column in QUANTILE_COLUMNS if column.name in frame))
 
 
 @dataclass(frozen=True)
@@ -162,11 +161,10 @@ class Failure:
     detail: str
 
 
-def leaderboard_rows(results: Results, task: TaskResults) -> list[Row]:
-    frame = leaderboard(results)
-    wanted = (frame["dataset"] == task.task.dataset) & (frame["context_length"] == task.task.context_length)
-    rows = frame[wanted & (frame["horizon"] == task.task.horizon)].to_dict("records")
-    columns = [_cells(column, rows) for column in columns_of(results)]
+def leaderboard_rows(frame: pd.DataFrame, task: TaskResults) -> list[Row]:
+    """Of the frame of `leaderboard`, the rows of one task."""
+    rows = _of_task(frame, task)
+    columns = [_cells(column, rows) for column in columns_of(frame)]
     return [
         Row(
             row["rank"],
@@ -178,6 +176,11 @@ def leaderboard_rows(results: Results, task: TaskResults) -> list[Row]:
         )
         for place, row in enumerate(rows)
     ]
+
+
+def _of_task(frame: pd.DataFrame, task: TaskResults) -> list[dict[Hashable, Any]]:
+    wanted = (frame["dataset"] == task.task.dataset) & (frame["context_length"] == task.task.context_length)
+    return frame[wanted & (frame["horizon"] == task.task.horizon)].to_dict("records")
 
 
 def _cells(column: Column, rows: list[dict[Hashable, Any]]) -> list[Cell]:
@@ -241,6 +244,8 @@ class Paired:
 
     label: str
     reference: str
+    relative: str
+    """The unrounded distance, to sort by; empty where there is none."""
     distance: str
     interval: str
     p_value: str
@@ -253,8 +258,7 @@ def paired_rows(frame: pd.DataFrame, task: TaskResults) -> list[Paired]:
     """Of the frame of `comparisons`, the rows of one task."""
     if frame.empty:
         return []
-    wanted = (frame["dataset"] == task.task.dataset) & (frame["context_length"] == task.task.context_length)
-    rows = frame[wanted & (frame["horizon"] == task.task.horizon)].to_dict("records")
+    rows = _of_task(frame, task)
     return [_paired(row) for row in rows if row["reference"] == "best" or row["reference_label"] != _best_of(task)]
 
 
@@ -270,6 +274,7 @@ def _paired(row: dict[Hashable, Any]) -> Paired:
     return Paired(
         row["label"],
         row["reference_label"],
+        "" if math.isnan(row["relative"]) else repr(float(row["relative"])),
         percent(row["relative"]),
         BLANK if BLANK in bounds else f"{bounds[0]} to {bounds[1]}",
         _probability(row["p_value"]),
@@ -419,10 +424,142 @@ def _phase(entry: Entry, name: str) -> float | None:
     return median(values) if values else None
 
 
+@dataclass(frozen=True)
+class Audited:
+    """What was checked of one row of a leaderboard, over its finished seeds."""
+
+    label: str
+    checks: str
+    """passed, or what is wrong."""
+    passed: bool
+    windows: str
+    """Of train, validation and test."""
+    receptive_field: str
+    steps: str
+    windows_seen: str
+    num_parameters: str
+
+
+def audit_rows(task: TaskResults) -> list[Audited]:
+    """One per label with a result; empty where no record holds an audit."""
+    if not any(record.audit for entry in task.ranked for record in entry.finished):
+        return []
+    return [_audited(task, entry) for entry in task.ranked]
+
+
+def _audited(task: TaskResults, entry: Entry) -> Audited:
+    audits = [record.audit for record in entry.finished if record.audit]
+    found = list(dict.fromkeys(finding for audit in audits for finding in audit.findings))
+    unknown = len(entry.finished) - len(audits)
+    checks = "; ".join(found) or ("not checked" if unknown else "passed")
+    field = audits[0].receptive_field if audits else None
+    return Audited(
+        entry.label,
+        checks,
+        checks == "passed",
+        " / ".join(f"{number:,}" for number in audits[0].num_windows.values()) if audits else BLANK,
+        BLANK if field is None else f"{field:,} of {task.task.context_length:,}",
+        whole(entry.cost("steps")),
+        whole(entry.cost("windows_seen")),
+        whole(entry.cost("num_parameters")),
+    )
+
+
+WIDE = 4
+"""Parameter counts of networks that differ by more than this factor are worth a warning."""
+
+
+def budget_notes(task: TaskResults) -> list[str]:
+    """Where models of a task did not get the same: parameters, steps, rows of the context."""
+    networks = [entry for entry in task.ranked if entry.model not in SIMPLE and entry.cost("num_parameters")]
+    notes = []
+    if len(networks) > 1:
+        sizes = {entry.label: entry.cost("num_parameters") or 1 for entry in networks}
+        small, large = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+        if sizes[large] > WIDE * sizes[small]:
+            notes.append(
+                f"Parameter counts differ widely: {large} has {whole(sizes[large])}, {small} {whole(sizes[small])}. "
+                'An experiment with match = "parameters" gives all families the same number.'
+            )
+    steps = {entry.label: entry.cost("steps") for entry in task.ranked if entry.cost("steps")}
+    if len(set(steps.values())) > 1:
+        most = max(value for value in steps.values() if value)
+        fewer = [f"{label} ({whole(value)})" for label, value in steps.items() if value and value < most]
+        notes.append(f"Trainings took up to {whole(most)} steps; fewer, median over seeds: {', '.join(fewer)}.")
+    short = [
+        f"{entry.label} ({audit.receptive_field:,})"
+        for entry in task.ranked
+        if entry.model not in SIMPLE
+        and (audit := entry.finished[0].audit)
+        and 0 < audit.receptive_field < task.task.context_length
+    ]
+    if short:
+        notes.append(
+            f"Of {task.task.context_length:,} rows of context not all reach the forecast of {', '.join(short)}: in "
+            "brackets the rows that do, but for the instance normalisation, which sees all."
+        )
+    return notes
+
+
+def audit_summary(results: Results) -> tuple[str, bool]:
+    """What the checks found over all runs, and whether all is well; empty where nothing was checked."""
+    finished = [record for record in results.records if record.status == "ok"]
+    audits = [record.audit for record in finished if record.audit]
+    if not audits:
+        return "", True
+    passed = sum(not audit.findings for audit in audits)
+    unchecked = len(finished) - len(audits)
+    words = f"{passed:,} of {counted(len(audits), 'finished run')} passed every leakage check"
+    return words + (f"; {unchecked:,} older ones were not checked." if unchecked else "."), passed == len(audits)
+
+
+MOST_BYTES, MOST_RECORDS = 1_000_000, 1000
+"""What is embedded for downloading at most: of one file, and records."""
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that the page carries within itself, or only names."""
+
+    name: str
+    what: str
+    address: str
+    """A data: address; empty where the file is too large to be carried twice."""
+    size: str
+
+
+def table_download(name: str, what: str, text: str) -> Download:
+    data = text.encode()
+    address = _data_address("text/csv", data) if len(data) <= MOST_BYTES else ""
+    return Download(name, what, address, _size(len(data)))
+
+
+def records_download(results: Results) -> Download:
+    """All records of the plan as one JSON list, compressed where it is long."""
+    name, number = "records.json", counted(len(results.records), "record")
+    if not results.records or len(results.records) > MOST_RECORDS:
+        return Download("records/", number, "", "one file for each run")
+    data = f"[{','.join(record.model_dump_json() for record in results.records)}]".encode()
+    kind = "application/json"
+    if len(data) > MOST_BYTES // 2:
+        name, kind, data = f"{name}.gz", "application/gzip", gzip.compress(data, mtime=0)
+    address = _data_address(kind, data) if len(data) <= MOST_BYTES else ""
+    return Download(name if address else "records/", number, address, _size(len(data)))
+
+
+def _data_address(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{max(1, round(num_bytes / 1000)):,} kB"
+
+
 def cost_notes(results: Results) -> list[str]:
     """How the cost columns were read, and when they must not be compared."""
     costs = [record.cost for record in results.records if record.cost]
-    notes = [f"Throughput in batches of {size}." for size in sorted({cost.predict_batch_size for cost in costs})]
+    sizes = [str(size) for size in sorted({cost.predict_batch_size for cost in costs})]
+    notes = [f"Throughput in batches of {listed(sizes)}."] if sizes else []
     notes += [f"Memory: {kind}." for kind in sorted({cost.peak_memory_kind for cost in costs if cost.peak_memory_kind})]
     if any(record.gradients for record in results.records):
         notes.append("Where norms of gradients were recorded, the timed steps took them too, and were slower for it.")

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NUM_MODELS = 3
-_NUM_WINDOWS = 2
+_WINDOWS = ("median", "hardest")
+"""Of those that are kept (`tsbench.evaluation.accuracy.chosen_windows`)."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +55,21 @@ def fan_charts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], p
     data, levels = arrays[0][0].finished[0].data, _metrics(arrays[0][0])[0].levels
     with house_style():
         figure = Figure(figsize=(WIDTH, 2.1 * len(arrays) + 0.4), dpi=72, layout="constrained")
-        grid = figure.subplots(len(arrays), _NUM_WINDOWS, sharex=True, sharey="col", squeeze=False)
+        grid = figure.subplots(len(arrays), len(_WINDOWS), sharex=True, sharey="col", squeeze=False)
         for row, (entry, found) in zip(grid, arrays, strict=True):
-            windows = np.linspace(0, len(found["target"]) - 1, _NUM_WINDOWS).round().astype(int)
-            for place, (axes, window) in enumerate(zip(row, windows, strict=True)):
-                channel = place % len(data.channels)
+            for axes, chosen_as in zip(row, _WINDOWS, strict=True):
+                window = list(found["chosen_as"]).index(chosen_as)
+                channel = int(found["channel"][window])
                 _draw_fan(axes, found, pens[entry.label], window, channel)
                 start = str(found["target_start"][window].astype("datetime64[m]")).replace("T", " ")
-                axes.set_title(printable(f"{entry.label}: {data.channels[channel]}, from {start}"))
+                axes.set_title(printable(f"{entry.label}: {data.channels[channel]}, from {start}, {chosen_as}"))
         figure.supxlabel("steps from the first forecast", fontsize=10)
         figure.supylabel(printable(data.units) or "original units", fontsize=10)
         caption = (
             f"Fan charts of {listed([entry.label for entry, _ in arrays])}, first finished seed: the median and the "
-            f"intervals between each level and its partner, the widest from {levels[0]:g} to {levels[-1]:g}; dark line: "
-            "the truth. The first and the last of the kept windows of the test split. Nothing was picked by eye."
+            f"intervals between each level and its partner, the widest from {levels[0]:g} to {levels[-1]:g}; dark "
+            "line: the truth. Of all test windows the one that seasonal naive forecasts in the middle, and its worst. "
+            "Nothing was picked by eye."
         )
         return _picture(figure, f"{prefix}fans", results, caption)
 

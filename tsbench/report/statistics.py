@@ -154,12 +154,27 @@ def model_confidence_set(means_K: np.ndarray, deviations_RK: np.ndarray) -> np.n
     return p_values
 
 
-# Over tasks
-
-
 class Interval(NamedTuple):
     lower: float
     upper: float
+
+
+def ratio_interval(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> Interval:
+    """95 % of a ratio of typical speeds, after to before, each from the samples of several runs.
+
+    Typical is the median over runs of each run's median. Runs are drawn with replacement, and samples within them.
+    """
+    rng = np.random.default_rng(0)
+    return percentile_interval(_drawn_medians(after, rng) / _drawn_medians(before, rng))
+
+
+def _drawn_medians(runs: Sequence[Sequence[float]], rng: np.random.Generator) -> np.ndarray:
+    medians = [np.median(rng.choice(np.asarray(samples), (NUM_DRAWS, len(samples))), axis=1) for samples in runs]
+    picks = rng.integers(len(runs), size=(NUM_DRAWS, len(runs)))
+    return np.asarray(np.median(np.take_along_axis(np.stack(medians, axis=1), picks, axis=1), axis=1))
+
+
+# Over tasks
 
 
 def task_draws(num_tasks: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import matplotlib
@@ -53,6 +54,8 @@ _STYLE = {
         INK,
     ),
 }
+_LONG_FRACTION = re.compile(r"-?\d+\.\d{3,}")
+"""Of a coordinate: a hundredth of a point is finer than any screen, and half the bytes of a line."""
 # A picture in a Markdown page is a document of its own: it follows the reader's colour scheme by itself.
 _STANDALONE = "svg{color:#1c2024;font-family:system-ui,sans-serif}@media(prefers-color-scheme:dark){svg{color:#e8e6e1}}"
 
@@ -64,11 +67,27 @@ def house_style() -> Iterator[None]:
         yield
 
 
+_kept: ContextVar[list[Figure] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept_figures() -> Iterator[list[Figure]]:
+    """What is drawn within, as figures; a report lets go of them, because hundreds would fill the memory."""
+    found: list[Figure] = []
+    token = _kept.set(found)
+    try:
+        yield found
+    finally:
+        _kept.reset(token)
+
+
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as one `<svg>` element.
 
     name: prefixes every id, so that many figures can share a page. description: what a reader who cannot see it gets.
     """
+    if (kept := _kept.get()) is not None:
+        kept.append(figure)
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
@@ -119,6 +138,6 @@ def _adopted(key: str, value: str, name: str) -> str:
         return value.replace("#", f"#{name}-", 1)
     if key == "clip-path":
         return value.replace("url(#", f"url(#{name}-")
-    if key == "d":
-        return " ".join(value.split())
+    if key in ("d", "x", "y", "transform"):
+        return _LONG_FRACTION.sub(lambda number: f"{float(number[0]):.2f}", " ".join(value.split()))
     return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,11 +134,18 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """ok, or what is wrong in a few words: "2 of 3 ok, 1 diverged"."""
+        """ok, imported, or what is wrong in a few words: "2 of 3 ok, 1 diverged"."""
         counts = Counter(record.status.replace("_", " ") for record in self.failed)
         troubles = [f"{count} {status}" for status, count in sorted(counts.items())]
         troubles += [f"{self.num_missing} not run"] if self.num_missing else []
-        return ", ".join([f"{len(self.finished)} of {len(self.runs)} ok", *troubles]) if troubles else "ok"
+        if troubles:
+            return ", ".join([f"{len(self.finished)} of {len(self.runs)} ok", *troubles])
+        return "imported" if self.is_imported else "ok"
+
+    @property
+    def is_imported(self) -> bool:
+        """Made elsewhere: nothing is known of its cost."""
+        return any(record.imported for record in self.records)
 
     @property
     def reason(self) -> str:
@@ -194,14 +201,7 @@ class TaskResults:
     @cached_property
     def comparison(self) -> Comparison:
         """Of `compared`, in that order."""
-        kept = [_losses(self.store, entry) for entry in self.compared]
-        # Of another shape only where a record and what lies beside it are of different making.
-        shape = next((losses.shape for losses in kept if losses), (0, 1))
-        samples = [
-            Sample(entry.errors, not entry.has_seed_noise, losses.loss_M if losses and losses.shape == shape else None)
-            for entry, losses in zip(self.compared, kept, strict=True)
-        ]
-        return Comparison(tuple(samples), self.task.horizon, shape[1])
+        return comparison_of([(self.store, entry) for entry in self.compared], self.task.horizon)
 
     def place(self, entry: Entry) -> int | None:
         """In `compared`; None for one that is not in it."""
@@ -254,7 +254,7 @@ class Results:
     def machines(self) -> list[str]:
         return _machines(self.records)
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Every label once, as planned."""
         return list(dict.fromkeys(planned.label for planned in self.plan.runs))
@@ -348,6 +348,8 @@ def _machines(records: Iterable[Record]) -> list[str]:
     """Every machine once, with the most workers that shared it."""
     num_workers: dict[str, int] = defaultdict(int)
     for record in records:
+        if record.imported:
+            continue
         name = describe_machine(record)
         num_workers[name] = max(num_workers[name], record.machine.num_workers)
     return sorted(
@@ -359,6 +361,18 @@ def describe_machine(record: Record) -> str:
     machine = record.machine
     threads = f"{counted(machine.num_threads, 'thread')} on {counted(machine.num_cores, 'core')}"
     return f"{machine.device_name} ({machine.device}), {threads}, {machine.memory_gib:.0f} GiB, {machine.system}"
+
+
+def comparison_of(entries: Sequence[tuple[RecordStore, Entry]], horizon: int) -> Comparison:
+    """All pairs of entries that were scored on the same points, with the store that keeps the losses of each."""
+    kept = [_losses(store, entry) for store, entry in entries]
+    # Of another shape only where a record and what lies beside it are of different making.
+    shape = next((losses.shape for losses in kept if losses), (0, 1))
+    samples = [
+        Sample(entry.errors, not entry.has_seed_noise, losses.loss_M if losses and losses.shape == shape else None)
+        for (_, entry), losses in zip(entries, kept, strict=True)
+    ]
+    return Comparison(tuple(samples), horizon, shape[1])
 
 
 def _losses(store: RecordStore, entry: Entry) -> KeptLosses | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
-from tsbench.report.across import TASKS_FOR_AN_INTERVAL, across_tasks, ranking
+from tsbench.bench.records import Record
+from tsbench.report.across import TASKS_FOR_AN_INTERVAL, Ranking, across_tasks, ranking
 from tsbench.report.comparison import CONFIDENCE
 from tsbench.report.statistics import SIGNIFICANCE
 from tsbench.report.tables import SIMPLE, Entry, Results, TaskResults
-from tsbench.report.wording import compact, counted, decimals_for, fixed, listed, percent, times, whole
+from tsbench.report.wording import BLANK, compact, counted, decimals_for, fixed, listed, percent, times, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 CLOSE = 0.05
 """A simple model does as well as the best where noise could explain its distance and that is within 5 %: not to be told
 apart, alone, may mean that there was too little to tell by."""
+MOST_NAMED = 8
+"""Models in a sentence."""
 FEW_DEGREES = 8
 """Of freedom of the noise of windows: below that Student's t asks for 2.4 standard errors and Holm for far more."""
 
@@ -55,7 +60,7 @@ def task_verdict(results: TaskResults) -> Verdict:
         return Verdict(f"No model has a result on {results.task.dataset}.", (), trouble=_trouble(results))
     sentences = [_accuracy(results, best), *_certainty(results, best), _cost(results, best)]
     facts = (_best_fact(best), _gain_fact(results, best), _certainty_fact(results, best), _cost_fact(results, best))
-    return Verdict(_headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
+    return Verdict(headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
 
 
 def overall_verdict(results: Results) -> Verdict | None:
@@ -65,8 +70,12 @@ def overall_verdict(results: Results) -> Verdict | None:
     frame = across_tasks(results)
     frame = frame[frame["num_tasks"] > 0]
     if frame.empty:
-        return Verdict(f"No model has a result on any of {len(results.tasks)} tasks.", ())
-    first, num_tasks = frame.iloc[0], len(results.tasks)
+        return Verdict(
+            f"No model has a result on any of {len(results.tasks)} tasks.",
+            (),
+            trouble=_trouble_of(entry for task in results.tasks for entry in task.entries),
+        )
+    first, num_tasks, order = frame.iloc[0], len(results.tasks), ranking(results)
     leaders = frame.loc[frame["mean_rank"] == first["mean_rank"], "label"].tolist()
     verb = "ranks" if len(leaders) == 1 else "rank"
     error = first["relative_error"]
@@ -76,17 +85,61 @@ def overall_verdict(results: Results) -> Verdict | None:
         if math.isnan(error)
         else f", and its error is {error:.2f} of seasonal naive's in the geometric mean{interval}"
     )
+    nothing = error >= 1 and not any(_models_of(results, label) == {"seasonal_naive"} for label in leaders)
+    gains = ", but no better than seasonal naive over all" if nothing else ""
     simple = sum(_simple_suffices(task) for task in results.tasks)
     return Verdict(
-        f"{listed(leaders)} {verb} best over {num_tasks} tasks.",
+        f"{listed(leaders)} {verb} best over {num_tasks} tasks{gains}.",
         (
             f"The mean rank of {first['label']} is {first['mean_rank']:.1f}{_within(first, 'mean_rank', '.1f')} of "
             f"{len(results.labels)}; it leads on {first['wins']} of {counted(num_tasks, 'task')}{against}.",
             f"On {simple or 'none'} of {num_tasks} tasks a model that is no network leads, or does as well.",
-            ranking(results).sentence,
+            order.sentence,
             f"One observation is a task, and {_independence(results)}.",
         ),
+        _overall_facts(results, first, order),
+        _trouble_of(entry for task in results.tasks for entry in task.entries),
     )
+
+
+def _models_of(results: Results, label: str) -> set[str]:
+    return {planned.run.model for planned in results.plan.runs if planned.label == label}
+
+
+def _overall_facts(results: Results, first: pd.Series, order: Ranking) -> tuple[Fact, ...]:
+    label, num_tasks = str(first["label"]), len(results.tasks)
+    entries = [entry for task in results.tasks for entry in task.ranked if entry.label == label]
+    ahead = "not tested" if not order.enough else "level with others"
+    if order.enough and not any(label in group for group in order.level):
+        ahead = "ahead of all"
+    skill = percent(first["skill"])
+    gain = Fact("Gain over seasonal naive", "unknown" if skill == BLANK else skill, "geometric mean over tasks")
+    rates = [rate for entry in entries if (rate := entry.cost("predict_windows_per_second"))]
+    fits = [seconds for entry in entries if (seconds := entry.fit_seconds)]
+    fitted = f"fitted in {compact(median(fits))} s, " if fits else ""
+    windows = sum(r.metrics.num_scored_windows for t in results.tasks for r in _first_finished(t) if r.metrics)
+    datasets = list(dict.fromkeys(task.task.dataset for task in results.tasks))
+    return (
+        Fact("Best mean rank", label, f"{first['mean_rank']:.1f} of {len(results.labels)}, leads on {first['wins']}"),
+        gain,
+        Fact("How sure", ahead, f"over {counted(num_tasks, 'task')}, {_seeds(entries)}"),
+        Fact("What it costs", f"{compact(median(rates) if rates else None)} windows/s", f"{fitted}medians over tasks"),
+        Fact(
+            "On what data",
+            counted(len(datasets), "dataset"),
+            f"{listed(datasets) if len(datasets) <= 4 else counted(num_tasks, 'task')}; "
+            f"{counted(windows, 'scored window')}",
+        ),
+    )
+
+
+def _seeds(entries: list[Entry]) -> str:
+    fewest = min((len(entry.finished) for entry in entries), default=0)
+    return f"{counted(fewest, 'seed')} each"
+
+
+def _first_finished(task: TaskResults) -> list[Record]:
+    return task.best.finished[:1] if task.best else []
 
 
 def _within(row: pd.Series, name: str, digits: str) -> str:
@@ -104,7 +157,8 @@ def _independence(results: Results) -> str:
     return f"{len(results.tasks)} tasks on {counted(datasets, 'dataset')} are not independent of each other{few}"
 
 
-def _headline(results: TaskResults, best: Entry) -> str:
+def headline(results: TaskResults, best: Entry) -> str:
+    """Who forecasts a task best, or that no network is worth it there, in one sentence."""
     ranked, dataset = results.ranked, results.task.dataset
     if len(ranked) == 1:
         return f"{best.label} is the only model with a result on {dataset}."
@@ -201,8 +255,15 @@ def _comparison(results: TaskResults, best: Entry) -> list[str]:
         who = "No other model is" if all_of_them else f"{_names(apart)} {'is' if len(apart) == 1 else 'are'} not"
         return [f"{who} within {noise} of it ({test}, p < {SIGNIFICANCE:g} against each)."]
     rest = f"; the distance to {_names(apart)} is larger than that" if apart else ""
-    names = listed([f"{entry.label} ({_distance(entry, best)})" for entry in results.peers])
+    names = _listed([f"{entry.label} ({_distance(entry, best)})" for entry in results.peers])
     return [f"{noise.capitalize()} alone could explain its distance to {names}, by {test}, p ≥ {SIGNIFICANCE:g}{rest}."]
+
+
+def _listed(names: list[str]) -> str:
+    """The first of them where they are many."""
+    return listed(
+        names if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
+    )
 
 
 def _noise(results: TaskResults) -> str:
@@ -219,7 +280,7 @@ def _confidence_set(results: TaskResults) -> list[str]:
     """Of Hansen, Lunde and Nason, where losses by window are known."""
     p_values = results.comparison.confidence_p
     held = [e.label for e, p in zip(results.compared, p_values, strict=True) if p >= 1 - CONFIDENCE]
-    return [f"The model confidence set, which holds the best with {CONFIDENCE:.0%}: {listed(held)}."] if held else []
+    return [f"The model confidence set, which holds the best with {CONFIDENCE:.0%}: {_listed(held)}."] if held else []
 
 
 def _caveat(results: TaskResults) -> str:
@@ -282,6 +343,8 @@ def _cost(results: TaskResults, best: Entry) -> str:
     cheapest = _cheapest(results, best)
     if len(results.machines) > 1:
         return "The runs were made on different machines, so their costs cannot be compared."
+    if best.is_imported:
+        return f"{best.label} was imported: nothing is known of its cost here."
     if cheapest is not best:
         return f"{cheapest.label} is the cheapest of these: {_cheaper_by(cheapest, best)}."
     train = best.cost("train_windows_per_second")
@@ -299,23 +362,29 @@ def _cheapest(results: TaskResults, best: Entry) -> Entry:
 
 
 def _cheaper_by(cheapest: Entry, best: Entry) -> str:
-    parts = []
+    rates, free = [], []
     for verb, name in (("forecasts", "predict_windows_per_second"), ("trains", "train_windows_per_second")):
         fast, slow = cheapest.cost(name), best.cost(name)
         if fast and slow:
-            parts.append(f"{verb} {times(fast / slow)} as fast as {best.label}")
+            rates.append(f"{verb} {times(fast / slow)}")
         elif slow:
-            parts.append("needs no training")
+            free.append("needs no training")
+    faster = [f"{listed(rates)} as fast as {best.label}"] if rates else []
     few, many = cheapest.cost("num_parameters"), best.cost("num_parameters")
-    return f"it {listed(parts)}, with {whole(few)} parameters against {whole(many)}"
+    return f"it {listed([*faster, *free])}, with {whole(few)} parameters against {whole(many)}"
 
 
 def _trouble(results: TaskResults) -> str:
-    planned = sum(len(entry.runs) for entry in results.entries)
-    failed = sum(len(entry.failed) for entry in results.entries)
-    missing = sum(entry.num_missing for entry in results.entries)
-    found = [f"{failed} failed"] if failed else []
-    found += [f"{missing} {'has' if missing == 1 else 'have'} no record yet"] if missing else []
+    return _trouble_of(results.entries)
+
+
+def _trouble_of(entries: Iterable[Entry]) -> str:
+    entries = list(entries)
+    planned = sum(len(entry.runs) for entry in entries)
+    failed = sum(len(entry.failed) for entry in entries)
+    missing = sum(entry.num_missing for entry in entries)
+    found = [f"{failed:,} failed"] if failed else []
+    found += [f"{missing:,} {'has' if missing == 1 else 'have'} no record yet"] if missing else []
     return f"Of {counted(planned, 'planned run')} {listed(found)}." if found else ""
 
 
@@ -349,10 +418,13 @@ def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
         return Fact(question, f"ahead of {ahead}", f"beyond the noise of {noise}, {seeds}")
     names = listed([entry.label for entry in results.peers])
     level = names if len(results.peers) == 1 else f"{len(results.peers)} others"
-    return Fact(question, f"level with {level}", f"{names}: within the noise of {noise}, {seeds}")
+    who = f"{names}: " if len(results.peers) <= 4 else ""
+    return Fact(question, f"level with {level}", f"{who}within the noise of {noise}, {seeds}")
 
 
 def _cost_fact(results: TaskResults, best: Entry) -> Fact:
+    if best.is_imported:
+        return Fact("What it costs", "unknown", "imported: made elsewhere")
     seconds = best.fit_seconds
     trained = f"fitted in {compact(seconds)} s" if seconds else "no training"
     parameters = f"{whole(best.cost('num_parameters'))} parameters"

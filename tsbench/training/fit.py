@@ -103,6 +103,8 @@ class Training:
     validate_seconds: float = 0.0
     gradient_seconds: float = 0.0
     """What `gradients` took at looks; in no other clock."""
+    log_seconds: float = 0.0
+    """What loggers took at looks; in no clock."""
 
 
 def train(
@@ -209,7 +211,7 @@ class Stopwatch(Callback):
                 "step": self.training.steps,
                 "train_loss": float(metrics["train_loss"]),
                 "val_loss": float(metrics["val_loss"]),
-                "seconds": self.mark - self.start - self.training.gradient_seconds,
+                "seconds": self.mark - self.start - self.training.gradient_seconds - self.training.log_seconds,
             }
         )
 

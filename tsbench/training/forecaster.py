@@ -33,11 +33,13 @@ from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision, resolve_device, synchronise
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
+from tsbench.training.loggers import RunLog
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
 from tsbench.training.quantiles import outward, pinball, shifts
 from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
+from tsbench.training.tracks import Tracks
 
 _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
@@ -107,6 +109,8 @@ class Forecaster(pl.LightningModule):
         self.training_log = Training()
         self.transfer: Transfer | None = None
         """What was taken from the recipe's pretrained forecaster."""
+        self.run_log: RunLog | None = None
+        """Loggers that follow the next training."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
         self._steps_taken = self._steps_at_look = 0
 
@@ -327,14 +331,28 @@ class Forecaster(pl.LightningModule):
         return self._with_covariates(inputs_NLC, covariates_BMK)
 
     @property
+    def reads_history(self) -> bool:
+        return self.spec.reads_history
+
+    @property
+    def levels(self) -> list[float]:
+        """Of the quantiles that it forecasts; empty where it forecasts points."""
+        return self.recipe.quantiles
+
+    @property
     def mixes_channels(self) -> bool:
         return self.recipe.channel_mode == "mixing" and self.spec.learned
 
     # Training, as Lightning calls it
 
     def configure_callbacks(self) -> list[Callback]:
-        """What the recipe asks to have recorded; it goes into `training_log`, in any Trainer."""
-        return [GradientNorms(self.training_log, self.row_gradients)] if self.recipe.gradient_norms else []
+        """What the recipe asks to have recorded goes into `training_log`, in any Trainer; and from there to loggers."""
+        callbacks: list[Callback] = []
+        if self.recipe.gradient_norms:
+            callbacks.append(GradientNorms(self.training_log, self.row_gradients))
+        if self.run_log is not None:
+            callbacks.append(Tracks(self.training_log, self.run_log))
+        return callbacks
 
     def configure_optimizers(self) -> Any:
         recipe, parameters = self.recipe, self._parameter_groups()
@@ -601,7 +619,7 @@ class Forecaster(pl.LightningModule):
         covariates = self._covariates_of(panel, stamps_IH, future)
         for ends in np.split(panel.offsets[1:], range(_PREDICT_BATCH_SIZE, len(panel.items), _PREDICT_BATCH_SIZE)):
             items = panel.item_of(ends - 1)
-            if self.spec.reads_history:
+            if self.reads_history:
                 firsts = (panel.offsets[:-1] + panel.padded)[items]
                 history = histories(torch.from_numpy(panel.values), torch.from_numpy(firsts), torch.from_numpy(ends))
                 parts.append(_in_front(self.infer_quantiles(history.to(self.device))))
