@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_table_of_coverage_says_what_was_promised_and_what_was_held(folder: Path):
     rows = {row.label: row for row in coverage_rows(read_results(folder).tasks[0])}
 
-    assert list(rows)[0] == "gru"
+    assert next(iter(rows)) == "gru"
     assert (rows["gru"].nominal, rows["gru"].coverage, rows["gru"].by_step) == ("80.0%", "76.0%", "72.0% to 80.0%")
     assert (rows["gru"].source, rows["naive"].source) == ("learned", "errors on the validation split")
     for name in ("report.html", "report.md"):
