@@ -105,7 +105,7 @@ def keep(folder: Path, *kept: Record, labels: dict[str, str] | None = None) -> R
             {"covariates": "none"},
             {"loss_scale": "spread"}, {"log": True},
             {"pretrained": "gru.pt"}, {"freeze": ["embed.*"]}, {"groups": {"head.*": {"learning_rate": 0.1}}},
-            {"gradient_norms": True},
+            {"gradient_norms": True}, {"quantiles": [0.1, 0.5, 0.9]}, {"calibration": "conformal"},
         )),
     ],
     ids=str,
@@ -126,7 +126,7 @@ def test_no_value_of_a_recipe_is_forgotten_above():
         "covariates",
     }
     tested |= {"pretrained", "freeze", "groups"}
-    tested |= {"gradient_norms", "loss_scale", "log"}
+    tested |= {"gradient_norms", "loss_scale", "log", "quantiles", "calibration"}
 
     assert set(Recipe.model_fields) == tested
 

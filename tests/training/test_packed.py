@@ -105,6 +105,18 @@ def test_seeds_take_covariates_together(model: str, recipe: dict[str, Any], cova
         assert losses(packed) == pytest.approx(losses(alone(covariate_panel, model, recipe, seed, **given)), rel=1e-6)
 
 
+def test_seeds_learn_quantiles_together_and_each_is_calibrated(panel: Panel):
+    recipe = {"max_steps": 4, "validate_every": 2, "precision": "64"}
+    recipe |= {"quantiles": [0.1, 0.5, 0.9], "calibration": "conformal"}
+
+    pack, _ = together(panel, "gru", recipe)
+
+    for seed, one in zip(SEEDS, pack, strict=True):
+        own = alone(panel, "gru", recipe, seed)
+        torch.testing.assert_close(one.shifts_HCQ, own.shifts_HCQ, rtol=1e-6, atol=1e-9)
+        assert one.shifts_HCQ.abs().max() > 0
+
+
 def test_seeds_of_several_items_train_together_on_logarithms_by_spread(covariate_panel: Panel):
     panel = replace(covariate_panel, values=np.exp(covariate_panel.values / 5), covariates=None)
     recipe = {"max_steps": 20, "validate_every": 10, "precision": "64", "log": True, "loss_scale": "spread"}

@@ -287,6 +287,7 @@ def _matched(
                 panel.seasonality,
                 channels=panel.num_channels if row.recipe.channel_mode == "mixing" else 1,
                 covariates=panel.roles if row.recipe.covariates == "all" else Roles(),
+                quantiles=len(row.recipe.quantiles) or 1,
             )
             found[row.label] = match_parameters(spec, shape, row.arguments, experiment.num_parameters, where)
     return found
@@ -377,6 +378,8 @@ def _rows(name: str, section: Mapping[str, Any], experiment: Experiment, where: 
     recipe = {**experiment.recipe, **own_recipe}
     if not spec.learned and isinstance(recipe.get("covariates"), list):
         recipe["covariates"] = "none"  # it takes none: the rows of this axis would be the same
+    if not spec.trained and isinstance(recipe.get("calibration"), list):
+        recipe["calibration"] = "conformal"  # its quantiles come from the validation part in any case
     common = _common_recipe(experiment.recipe, where)
     types = {keyword: argument.type for keyword, argument in spec.arguments.items()}
     for chosen, varied in _settings(arguments, types, f"{where}, [models.{name}]"):

@@ -257,13 +257,14 @@ class _Told:
     """Forecasts that are known already, in the order in which they are asked for."""
 
     reads_history = False
+    levels = ()
 
     def __init__(self, forecast_NHC: torch.Tensor) -> None:
         self._forecast_NHC, self._next = forecast_NHC, 0
 
-    def infer(self, context_BLC: torch.Tensor, covariates_BMK: torch.Tensor | None = None) -> torch.Tensor:
+    def infer_quantiles(self, context_BLC: torch.Tensor, covariates_BMK: torch.Tensor | None = None) -> torch.Tensor:
         first, self._next = self._next, self._next + len(context_BLC)
-        return self._forecast_NHC[first : self._next]
+        return self._forecast_NHC[first : self._next].unsqueeze(-1)
 
 
 def _horizon(frame: pd.DataFrame, path: Path) -> int:

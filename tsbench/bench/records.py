@@ -102,6 +102,36 @@ class DataFacts(_Value):
     """What was inferred, and what is known to be wrong with these data."""
 
 
+class QuantileMetrics(_Value):
+    """Quantile forecasts on the test split, over every window, step and channel."""
+
+    levels: list[float]
+    pinball: list[float]
+    """Mean pinball loss of each level on the scaled values."""
+    below: list[float]
+    """Share of the targets that are not above each quantile: the level itself, if it is right."""
+    wql: float | None
+    """Weighted quantile loss: 2 * sum of pinball losses / sum of absolute targets, original units, mean over levels."""
+    crps_scaled: float
+    """2 * mean pinball loss over levels on the scaled values: the CRPS, as nearly as the levels tell."""
+    nominal: list[float]
+    """Of the intervals between each level and its partner, the widest first: the share of targets they should hold."""
+    coverage: list[float]
+    """The share that they hold."""
+    width: list[float]
+    """Their mean width on the scaled values."""
+    pinball_by_step: list[float]
+    """Mean over levels, one value per step ahead."""
+    coverage_by_step: list[list[float]]
+    """By interval, one value per step ahead."""
+
+    @property
+    def in_the_table(self) -> dict[str, float | None]:
+        """One number each, by column; coverage and width are those of the widest interval."""
+        widest = {"coverage": self.coverage[0], "width": self.width[0]} if self.coverage else {}
+        return {"wql": self.wql, "crps_scaled": self.crps_scaled, **widest}
+
+
 class Metrics(_Value):
     """Accuracy on the test split: every window, every step, every channel; smaller is better throughout."""
 
@@ -133,6 +163,8 @@ class Metrics(_Value):
     """mse_scaled, mae_scaled, mse, mae: one value per step ahead."""
     by_channel: dict[str, list[float]] = {}
     """The same, one value per channel."""
+    quantiles: QuantileMetrics | None = None
+    """Where the recipe has quantiles."""
 
 
 class CurvePoint(_Value):
@@ -517,7 +549,8 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
 
     Columns: `dataset, label, model, context_length, horizon, seed, status, reason, imported`, then every metric and
     cost of `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every
-    keyword, a list or a table in words.
+    keyword, a list or a table in words. Where a run has quantiles, also `wql`, `crps_scaled`, and `coverage` and
+    `width` of its widest interval.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
@@ -582,6 +615,9 @@ def _row(record: Record, label: str | None) -> dict[str, Any]:
     for part, names in ((record.metrics, _METRICS), (record.cost, _COSTS)):
         values = {name: getattr(part, name, None) for name in names}
         row |= {name: math.nan if value is None else value for name, value in values.items()}
+    if record.metrics and record.metrics.quantiles:
+        table = record.metrics.quantiles.in_the_table
+        row |= {name: math.nan if value is None else value for name, value in table.items()}
     seconds = record.cost.seconds if record.cost else {}
     row["fit_seconds"] = seconds.get("train", 0.0) + seconds.get("validate", 0.0) if seconds else math.nan
     row |= {"device": record.machine.device, "device_name": record.machine.device_name, "key": record.key}

@@ -210,7 +210,8 @@ class Prepared:
         """What OWA compares with. It is defined for one forecast per item, as in M4."""
         task = run.context_length, run.horizon
         if task not in self.references:
-            question = run.model_copy(update={"model": "naive2", "arguments": {}})
+            points = run.recipe.model_copy(update={"quantiles": []})
+            question = run.model_copy(update={"model": "naive2", "arguments": {}, "recipe": points})
             windows, reference = self.windows(question)["test"], self.forecaster(question).build(0).eval()
             is_defined = len(windows) == len(windows.items_N.unique())
             self.references[task] = self.score(reference, windows) if is_defined else None

@@ -35,6 +35,9 @@ class WindowShape:
     """Rows in a season."""
     ahead: int = 0
     """Values that are known of each row of the horizon."""
+    quantiles: int = 1
+    """Values to forecast of each channel, side by side in `channels_out`, which counts them all; the median is in their
+    middle."""
 
     @classmethod
     def of(
@@ -45,10 +48,16 @@ class WindowShape:
         *,
         channels: int = 1,
         covariates: Roles = Roles(),
+        quantiles: int = 1,
     ) -> WindowShape:
         """With covariates: those with a value for each row are channels of the context, behind the targets."""
-        channels_in = channels + len(covariates.columns)
-        return cls(context_length, horizon, channels_in, channels, seasonality, covariates.num_ahead)
+        channels_in, channels_out = channels + len(covariates.columns), channels * quantiles
+        return cls(context_length, horizon, channels_in, channels_out, seasonality, covariates.num_ahead, quantiles)
+
+    @property
+    def targets(self) -> int:
+        """The first channels of the context: what is forecast."""
+        return self.channels_out // self.quantiles
 
 
 def runs(rows_TC: Tensor, length: int) -> Tensor:

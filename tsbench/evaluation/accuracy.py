@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
 from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
+from tsbench.evaluation.quantiles import QuantileSums
 
 EVALUATION_BATCH_SIZE = 256
 MAX_KEPT_LOSSES = 2048
@@ -22,14 +23,22 @@ MAX_KEPT_LOSSES = 2048
 
 
 class Forecasts(Protocol):
-    """Whatever gives forecasts `[B, H, C]` for contexts `[B, L, C]`, both scaled: a `Forecaster`, or a file of them."""
+    """Whatever gives quantiles `[B, H, C, Q]` for contexts `[B, L, C]`, both scaled: a `Forecaster`, or a file.
+
+    The one in the middle is the forecast; it is alone where there are no levels.
+    """
 
     @property
     def reads_history(self) -> bool:
         """Whether it is given all rows of the item before the targets, in original units, instead of a context."""
         ...
 
-    def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor: ...
+    @property
+    def levels(self) -> Sequence[float]:
+        """Of the quantiles, if it gives any."""
+        ...
+
+    def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor: ...
 
 
 def evaluate(
@@ -50,13 +59,18 @@ def evaluate(
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
     items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
     by_window: list[Tensor] = []
+    levels = forecaster.levels
+    quantile_sums = QuantileSums(levels, windows.horizon, device) if levels else None
     if seasonal is None:
         none_GC = np.full((1, channels), np.nan)
         seasonal = SeasonalErrors(none_GC, none_GC, np.zeros(len(windows), dtype=np.int64))
     scale_KGC = torch.from_numpy(np.stack([seasonal.absolute_GC, seasonal.squared_GC])).to(device)
     group_N = torch.from_numpy(seasonal.group_N).to(device)
     for picks_B in torch.arange(len(windows), device=device).split(batch_size):
-        forecast_BHC, target_BHC, mean, std = forecast_and_target(forecaster, windows, scaler, picks_B)
+        quantiles_BHCQ, target_BHC, mean, std = quantiles_and_target(forecaster, windows, scaler, picks_B)
+        forecast_BHC = median_of(quantiles_BHCQ)
+        if quantile_sums:
+            quantile_sums.add(quantiles_BHCQ, target_BHC, std)
         if look:
             look(target_BHC, forecast_BHC)
         error_BHC = forecast_BHC - target_BHC
@@ -93,20 +107,28 @@ def evaluate(
         squared_N,
         absolute_N,
         ItemTotals(counts_I, *items_KIC.cpu().numpy()),
+        quantile_sums.totals() if quantile_sums else None,
     )
 
 
-def forecast_and_target(
+def quantiles_and_target(
     forecaster: Forecasts, windows: Windows, scaler: Scaler, picks_B: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scaled forecast and target `[B, H, C]`, float64, and the mean and spread that undo the scaling."""
+    """Scaled quantiles `[B, H, C, Q]` and target `[B, H, C]`, float64, and mean and spread that undo the scaling.
+
+    Without quantiles in the recipe there is one: the forecast.
+    """
     context_BLC, target_BHC, *covariates = windows.batch(picks_B)
     items_B1 = windows.items_N[picks_B][:, None].cpu().numpy()
     mean, std = (torch.as_tensor(part).to(target_BHC.device) for part in scaler.at(items_B1))
     if not forecaster.reads_history:
-        return forecaster.infer(context_BLC, *covariates).double(), target_BHC.double(), mean, std
-    forecast_BHC = forecaster.infer(windows.histories(picks_B).double() * std + mean).double()
-    return (forecast_BHC - mean) / std, target_BHC.double(), mean, std
+        return forecaster.infer_quantiles(context_BLC, *covariates).double(), target_BHC.double(), mean, std
+    quantiles_BHCQ = forecaster.infer_quantiles(windows.histories(picks_B).double() * std + mean).double()
+    return (quantiles_BHCQ - mean.unsqueeze(-1)) / std.unsqueeze(-1), target_BHC.double(), mean, std
+
+
+def median_of(quantiles_BHCQ: Tensor) -> Tensor:
+    return quantiles_BHCQ[..., quantiles_BHCQ.shape[-1] // 2]
 
 
 def _symmetric(target: Tensor, forecast: Tensor) -> Tensor:
@@ -142,14 +164,17 @@ def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler
     """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
     context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
-    channel (the number of the one to look at) and chosen_as.
+    channel (the number of the one to look at) and chosen_as. Where there are quantiles, these as well, `[W, H, C, Q]`.
     """
     chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     picks_W = torch.from_numpy(picks).to(windows.starts_N.device)
-    forecast, target, mean, std = forecast_and_target(forecaster, windows, scaler, picks_W)
+    quantiles, target, mean, std = quantiles_and_target(forecaster, windows, scaler, picks_W)
     context, *_ = windows.batch(picks_W)
-    named = {"context": context, "target": target, "forecast": forecast}
-    arrays = {name: (value * std + mean).cpu().numpy().astype(np.float32) for name, value in named.items()}
+    named = {"context": context, "target": target, "forecast": median_of(quantiles)}
+    named = {name: value * std + mean for name, value in named.items()}
+    if forecaster.levels:
+        named["quantiles"] = quantiles * std.unsqueeze(-1) + mean.unsqueeze(-1)
+    arrays = {name: value.cpu().numpy().astype(np.float32) for name, value in named.items()}
     rows = windows.starts_N.cpu().numpy()[picks] + windows.context_length
     return arrays | {
         "target_start": test.panel.timestamps[rows],

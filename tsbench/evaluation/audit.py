@@ -13,7 +13,7 @@ from torch import Tensor
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
-from tsbench.evaluation.accuracy import forecast_and_target
+from tsbench.evaluation.accuracy import quantiles_and_target
 from tsbench.training.forecaster import Forecaster
 
 
@@ -35,9 +35,9 @@ def forecasts_are_blind(
     """
     picks = torch.linspace(0, len(windows) - 1, min(count, len(windows))).round().long().to(windows.starts_N.device)
     for pick_1 in picks.split(1):
-        seen, *_ = forecast_and_target(forecaster, windows, scaler, pick_1)
+        seen, *_ = quantiles_and_target(forecaster, windows, scaler, pick_1)
         with _hidden(values_TC, forecaster, windows, int(windows.starts_N[pick_1]) + windows.context_length):
-            blind, *_ = forecast_and_target(forecaster, windows, scaler, pick_1)
+            blind, *_ = quantiles_and_target(forecaster, windows, scaler, pick_1)
         if not torch.allclose(seen, blind, rtol=1e-4, atol=1e-5):
             return False
     return True

@@ -38,7 +38,7 @@ _WINDOWS_AT_ONCE = 16
 """For occlusion, whose effects are kept for every window, step and row of a batch."""
 
 Target = tuple[int, int]
-"""A step ahead, from 0, and a channel of the model's output."""
+"""A step ahead, from 0, and a channel of the model's output: with quantiles, one of several for each channel."""
 
 
 def require_captum() -> None:
@@ -68,7 +68,9 @@ def explain(forecaster: Forecaster, context_WLC: Tensor, covariates_WMK: Tensor 
     inputs_NLC, ahead_NHA = (None if part is None else part.detach() for part in given)
     assert inputs_NLC is not None
     steps = evenly_spaced(forecaster.horizon, MOST_STEPS)
-    targets = [(step, channel) for step in steps for channel in (channels if forecaster.mixes_channels else [0])]
+    outputs = forecaster.num_outputs  # of a channel; of its quantiles the median is explained
+    explained = [channel * outputs + outputs // 2 for channel in (channels if forecaster.mixes_channels else [0])]
+    targets = [(step, output) for step in steps for output in explained]
     with _ready(forecaster):
         by_target = {
             "integrated_gradients": _summed_gradients(model, inputs_NLC, targets, ahead_NHA),

@@ -1,4 +1,4 @@
-"""From totals to metrics. NumPy only; every definition stands here once."""
+"""From totals to metrics; every definition stands here once, those of quantiles beside their sums."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import item_sums
+from tsbench.evaluation.quantiles import QuantileTotals, quantile_metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class ErrorTotals:
     absolute_N: np.ndarray
     """Mean absolute error of the same."""
     by_item: ItemTotals
+    quantiles: QuantileTotals | None = None
+    """Where the recipe has quantiles."""
 
     @property
     def num_windows(self) -> int:
@@ -141,6 +144,9 @@ def metrics(totals: ErrorTotals, panel: Panel, naive2: ErrorTotals | None = None
         "note": "; ".join(note for note in notes if note),
         "by_step": {name: table.mean(axis=1).tolist() for name, table in tables.items()},
         "by_channel": {name: table.mean(axis=0).tolist() for name, table in tables.items()},
+        "quantiles": quantile_metrics(totals.quantiles, float(size) * len(totals.squared_HC))
+        if totals.quantiles
+        else None,
     }
 
 

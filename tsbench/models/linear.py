@@ -33,12 +33,13 @@ class NLinear(nn.Module):
 
     def __init__(self, shape: WindowShape) -> None:
         super().__init__()
-        self.channels = shape.channels_out
+        self.targets, self.quantiles = shape.targets, shape.quantiles
         self.head = DirectHead(shape.context_length * shape.channels_in, shape)
 
     def forward(self, context_BLC: Tensor) -> Tensor:
         last_B1C = context_BLC[:, -1:]
-        return self.head((context_BLC - last_B1C).flatten(1)) + last_B1C[:, :, : self.channels]
+        forecast_BHC = self.head((context_BLC - last_B1C).flatten(1))
+        return forecast_BHC + last_B1C[:, :, : self.targets].repeat_interleave(self.quantiles, 2)
 
 
 @register("dlinear")
@@ -89,7 +90,7 @@ class LinearAhead(nn.Module):
         return forecast_BHC + (ahead_BHA.flatten(1) @ self.weight_DO).unflatten(1, forecast_BHC.shape[1:])
 
 
-@register("ridge", init=False)
+@register("ridge", solved=True)
 class Ridge(ClosedForm):
     """The linear map with the least squared error over all training windows, in closed form (ridge regression).
 
@@ -180,7 +181,7 @@ class SeasonalAhead(nn.Module):
         return forecast_BHC + self.seasons.to_horizon(self.seasons.of_horizon(ahead_BHA) @ self.weight_DO)
 
 
-@register("seasonal_ridge", init=False)
+@register("seasonal_ridge", solved=True)
 class SeasonalRidge(ClosedForm):
     """Each season ahead a weighted sum of the context's seasons; the same weights for every phase, in closed form.
 

@@ -105,9 +105,9 @@ def _check(shape: WindowShape, decoder: str, readout: str, bidirectional: bool) 
         raise ConfigError(
             f"decoder = '{decoder}' starts from the last state; use decoder = 'direct' with readout = '{readout}'"
         )
-    if decoder == "rolled" and shape.channels_in != shape.channels_out:
+    if decoder == "rolled" and shape.channels_in != shape.targets:
         raise ConfigError(
-            f"decoder = 'rolled' reads its own forecast: it needs as many channels out ({shape.channels_out}) as in "
+            f"decoder = 'rolled' reads its own forecast: it needs as many channels out ({shape.targets}) as in "
             f"({shape.channels_in}, covariates among them); use decoder = 'parallel' or 'direct', or no covariates"
         )
 
@@ -185,12 +185,15 @@ class ParallelDecoder(nn.Module):
 
 
 class RolledDecoder(nn.Module):
-    """Forecasts the next segment from the last output, reads it like a segment of the context, and so on."""
+    """Forecasts the next segment from the last output, reads it like a segment of the context, and so on.
+
+    Of several quantiles it reads the medians.
+    """
 
     def __init__(self, hidden_size: int, shape: WindowShape, length: int, dropout: float) -> None:
         super().__init__()
         self.count = math.ceil(shape.horizon / length)
-        self.horizon, self.channels = shape.horizon, shape.channels_out
+        self.horizon, self.channels, self.quantiles = shape.horizon, shape.channels_out, shape.quantiles
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(hidden_size, length * shape.channels_out)
 
@@ -198,6 +201,6 @@ class RolledDecoder(nn.Module):
         """output, state: after the context. read: one step of the network over `[B, 1, P * C]`."""
         segments = [self.linear(self.dropout(output_BD))]
         while len(segments) < self.count:
-            output_B1D, state = read(segments[-1].unsqueeze(1), state)
+            output_B1D, state = read(segments[-1][:, None, self.quantiles // 2 :: self.quantiles], state)
             segments.append(self.linear(self.dropout(output_B1D[:, 0])))
         return torch.cat(segments, 1).unflatten(1, (-1, self.channels))[:, : self.horizon]

@@ -40,13 +40,14 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_
 
 
 def register(
-    name: str, *, learned: bool = True, init: bool = True, widths: tuple[str, ...] = (), history: bool = False
+    name: str, *, learned: bool = True, solved: bool = False, widths: tuple[str, ...] = (), history: bool = False
 ) -> Callable[[_Class], _Class]:
     """Mark a model class: the registry lists it under this name.
 
     learned: whether it has weights, which are set by training or solved for. Such a model gets instance normalisation
     around it.
-    init: whether it matters how its weights start. A learned model for which it does has the keyword `init`.
+    solved: whether its weights are solved for. How they start does not matter then; all other learned models have the
+    keyword `init`.
     widths: the keywords that say how wide its layers are, the leading one first; they are chosen by an experiment in
     which all models have as many parameters.
     history: whether it reads all rows before the forecast, in original units, instead of a scaled context; shorter
@@ -94,8 +95,14 @@ class ModelSpec:
     summary: str
     arguments: Mapping[str, Argument]
     learned: bool
+    solved: bool
     widths: tuple[str, ...]
     reads_history: bool
+
+    @property
+    def trained(self) -> bool:
+        """Whether its weights are set by steps against a loss."""
+        return self.learned and not self.solved
 
     def resolve(self, settings: Mapping[str, Any], where: str) -> dict[str, Any]:
         """All keywords with their values, checked. Raises ConfigError with the nearest keyword."""
@@ -165,7 +172,8 @@ def _specs_of(path: Path) -> list[ModelSpec]:
             continue
         options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in mark.keywords}
         learned = options.get("learned", True)
-        has_init = learned and options.get("init", True)
+        solved = options.get("solved", False)
+        has_init = learned and not solved
         lineage = _lineage(node, classes)
         documented = "\n".join(ast.get_docstring(ancestor) or "" for ancestor in lineage)
         own = ast.get_docstring(node) or documented
@@ -177,6 +185,7 @@ def _specs_of(path: Path) -> list[ModelSpec]:
                 summary=own.splitlines()[0],
                 arguments=_arguments(lineage, _meanings(documented)) | ({"init": _INIT} if has_init else {}),
                 learned=learned,
+                solved=solved,
                 widths=options.get("widths", ()),
                 reads_history=options.get("history", False),
             )

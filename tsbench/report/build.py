@@ -34,6 +34,7 @@ from tsbench.report.importance import attention_maps, importance_by_lag
 from tsbench.report.latex import leaderboard_tex
 from tsbench.report.overview import critical_differences, detail_rule, detailed_tasks, heat_map
 from tsbench.report.peaks import explained_entries
+from tsbench.report.quantiles import calibration, coverage_rows, fan_charts
 from tsbench.report.residuals import error_groups, residuals, where_errors_lie
 from tsbench.report.svg import standalone
 from tsbench.report.tables import RANKING_RULE, Results, Task, TaskResults, comparisons, leaderboard, read_results
@@ -126,6 +127,10 @@ def _sections(results: Results) -> list[Section]:
         "Error by step ahead": [lambda i: error_by_step(tasks[i], pens, prefixes[i])],
         "Where the errors lie": [lambda i: where_errors_lie(tasks[i], pens, prefixes[i])],
         "Forecasts against the truth": [lambda i: forecasts(tasks[i], store, pens, prefixes[i])],
+        "Quantiles": [
+            lambda i: fan_charts(tasks[i], store, pens, prefixes[i]),
+            lambda i: calibration(tasks[i], pens, prefixes[i]),
+        ],
         "What is left in the errors": [lambda i: residuals(tasks[i], pens, prefixes[i])],
         "Training curves": [lambda i: training_curves(tasks[i], pens, prefixes[i])],
         "Gradients": [lambda i: gradient_norms(tasks[i], pens, prefixes[i])],
@@ -186,7 +191,8 @@ def _context(results: Results, sections: list[Section], tables: dict[str, pd.Dat
         "heat_map": heat_map(results),
         "detail_rule": detail_rule(results),
         "tasks": [_task_context(task, tables) for task in results.tasks],
-        "columns": page.COLUMNS,
+        "columns": page.columns_of(tables["leaderboard"]),
+        "coverage": [(str(task.task), rows) for task in results.tasks if (rows := coverage_rows(task))],
         "ranking_rule": RANKING_RULE,
         "paired_note": page.PAIRED_NOTE,
         "sections": sections,

@@ -105,6 +105,33 @@ COLUMNS = (
 )
 
 
+_QUANTILES = "Quantiles"
+QUANTILE_COLUMNS = (
+    Column(
+        "wql",
+        "WQL",
+        _QUANTILES,
+        _errors,
+        "lower",
+        "2 × sum of pinball losses / sum of absolute targets, in original units, mean over levels",
+    ),
+    Column(
+        "coverage",
+        "Coverage",
+        _QUANTILES,
+        _one_by_one(percent),
+        "",
+        "share of the targets within the widest interval; the nearer to what the interval promises, the better",
+    ),
+    Column("width", "Width", _QUANTILES, _errors, "lower", "mean width of the same interval on scaled values"),
+)
+
+
+def columns_of(frame: pd.DataFrame) -> tuple[Column, ...]:
+    """Of the frame of `leaderboard`; those of quantiles only where a run has some."""
+    return (*COLUMNS, *(column for column in QUANTILE_COLUMNS if column.name in frame))
+
+
 @dataclass(frozen=True)
 class Cell:
     text: str
@@ -137,7 +164,7 @@ class Failure:
 def leaderboard_rows(frame: pd.DataFrame, task: TaskResults) -> list[Row]:
     """Of the frame of `leaderboard`, the rows of one task."""
     rows = _of_task(frame, task)
-    columns = [_cells(column, rows) for column in COLUMNS]
+    columns = [_cells(column, rows) for column in columns_of(frame)]
     return [
         Row(
             row["rank"],

@@ -95,6 +95,12 @@ class Entry:
         values = [getattr(record.metrics, name) for record in self.finished]
         return [value for value in values if value is not None]
 
+    def quantile_metric(self, name: str) -> float:
+        """Mean over the finished seeds of a column of `QuantileMetrics.in_the_table`; NaN where there is none."""
+        metrics = [record.metrics for record in self.finished if record.metrics]
+        values = [each.quantiles.in_the_table.get(name) for each in metrics if each.quantiles]
+        return fmean(value for value in values if value is not None) if any(v is not None for v in values) else math.nan
+
     @property
     def num_runs_timed(self) -> int:
         """Runs that shared the machine while the speeds in the table were read: 1 is alone."""
@@ -276,6 +282,11 @@ def read_results(folder: str | Path) -> Results:
     return Results(folder, plan, tuple(tasks))
 
 
+def has_quantiles(records: Iterable[Record]) -> bool:
+    """Whether any of these records tells of quantiles."""
+    return any(record.metrics and record.metrics.quantiles for record in records)
+
+
 def leaderboard(results: Results) -> pd.DataFrame:
     """One row per task and label, best first: errors as means over seeds, costs as medians over seeds.
 
@@ -415,6 +426,7 @@ def _labels_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
 
 _SPEEDS = ("train_windows_per_second", "predict_windows_per_second", "latency_p50_ms", "latency_p95_ms")
 _METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase", "rmsse", "owa", "wape", "bias")
+_QUANTILE_METRICS = ("wql", "coverage", "width")
 _COSTS = (*_SPEEDS, "peak_memory_mib", "num_parameters", "flops_per_window")
 
 
@@ -433,6 +445,8 @@ def _row(results: TaskResults, entry: Entry) -> dict[str, Any]:
     for name in _METRICS:
         values = entry.metric(name)
         row[name] = fmean(values) if values else nan
+    if has_quantiles(entry.records):
+        row |= {name: entry.quantile_metric(name) for name in _QUANTILE_METRICS}
     skill = results.skill(entry)
     row["skill"] = nan if skill is None else skill
     row["same_as_best"] = results.same_as_best(entry)

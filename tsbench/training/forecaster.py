@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -29,13 +30,14 @@ from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import resolve_device, set_precision
+from tsbench.training.devices import resolve_device, set_precision, synchronise
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.graphs import StepGraph, step_graph
 from tsbench.training.loggers import RunLog
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
+from tsbench.training.quantiles import outward, pinball, shifts
 from tsbench.training.recipe import Group, Recipe
 from tsbench.training.trace import LayerTrace, traced_layers
 from tsbench.training.tracks import Tracks
@@ -45,6 +47,10 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {"mse": F.mse_loss, "mae": F.l1_loss
 _SOLVE_BATCH_SIZE = 1024
 
 _PREDICT_BATCH_SIZE = 1024
+
+_CALIBRATION_BATCH_SIZE = 256
+_MOST_RESIDUALS = 2**26
+"""Kept for calibration, 256 MiB: of more validation windows, as many as fit, evenly spaced."""
 
 _EPS = 1e-5
 """Added to a window's variance before the root (Kim et al. 2022): a constant window stays finite."""
@@ -71,6 +77,9 @@ class Forecaster(pl.LightningModule):
     Raises ConfigError for an unknown model, keyword or recipe key.
     """
 
+    levels_Q: Tensor
+    shifts_HCQ: Tensor | None
+
     def __init__(
         self,
         model: str,
@@ -93,6 +102,9 @@ class Forecaster(pl.LightningModule):
         self.roles = covariates if isinstance(covariates, Roles) else Roles.of(dict(covariates or {}))
         """What the data bring; the model is given `covariates`."""
         self.model: nn.Module | None = None
+        self.register_buffer("levels_Q", torch.tensor(self.recipe.quantiles, dtype=torch.float64), persistent=False)
+        # What calibration adds to the quantiles, in spreads of the window's context.
+        self.register_buffer("shifts_HCQ", None, persistent=False)
         self.scaler: Scaler | None = None
         self.covariate_scaler: Scaler | None = None
         self.training_log = Training()
@@ -122,6 +134,7 @@ class Forecaster(pl.LightningModule):
 
     def _make_model(self) -> None:
         recipe = self.recipe
+        self.shifts_HCQ = None
         self.model = self.spec.build(self.shape, self.arguments)
         if recipe.precision == "64":
             self.double()
@@ -146,18 +159,66 @@ class Forecaster(pl.LightningModule):
                 raise ConfigError("Forecaster: channel_mode = 'mixing' needs the number of channels; give channels=")
             channels = self.channels
         return WindowShape.of(
-            self.context_length, self.horizon, self.seasonality, channels=channels, covariates=self.covariates
+            self.context_length,
+            self.horizon,
+            self.seasonality,
+            channels=channels,
+            covariates=self.covariates,
+            quantiles=self.num_outputs,
         )
 
+    @property
+    def num_outputs(self) -> int:
+        """Values that the model forecasts of each step and channel: one, or the quantiles that it learns."""
+        return len(self.recipe.quantiles) or 1 if self.spec.trained else 1
+
     def forward(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
-        """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context.
+        """Forecast `[B, H, C]` from a context `[B, L, C]`, both on the scale of the context; of quantiles the median.
 
         covariates_BMK: of the rows of context and horizon; left alone by a model that is given none.
         """
-        if not self.spec.learned:
-            return self._apply_model(context_BLC.mT).mT
-        forecast_BHC = self._forecast(self._seen(context_BLC), covariates_BMK)
-        return forecast_BHC.exp() if self.recipe.log else forecast_BHC
+        forecast = self._unseen(self._forecast(self._seen(context_BLC), covariates_BMK))
+        return forecast[..., self.num_outputs // 2] if self._learns_quantiles else forecast
+
+    def quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """The recipe's quantiles `[B, H, C, Q]`, which never cross, on the scale of the context.
+
+        The one in the middle is the forecast; without quantiles in the recipe it is the only one. Raises ConfigError
+        where they come from the validation part and `fit` or `calibrate` was not called.
+        """
+        seen_BLC = self._seen(context_BLC)
+        quantiles_BHCQ = self._quantiles(seen_BLC, covariates_BMK)
+        if self._is_calibrated:
+            if self.shifts_HCQ is None:
+                raise ConfigError(
+                    "Forecaster: quantiles come from the validation part; call fit(train, validation) or "
+                    "calibrate(windows) first"
+                )
+            quantiles_BHCQ = outward(quantiles_BHCQ + self._size_of(seen_BLC).unsqueeze(-1) * self.shifts_HCQ)
+        return self._unseen(quantiles_BHCQ)
+
+    @property
+    def _learns_quantiles(self) -> bool:
+        return bool(self.recipe.quantiles) and self.spec.trained
+
+    @property
+    def _is_calibrated(self) -> bool:
+        """Whether the quantiles are moved by what the validation part says."""
+        return bool(self.recipe.quantiles) and (not self.spec.trained or self.recipe.calibration == "conformal")
+
+    def _unseen(self, values: Tensor) -> Tensor:
+        """`_seen` undone."""
+        return values.exp() if self.recipe.log and self.spec.learned else values
+
+    def _quantiles(self, seen_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """Before calibration, as `_seen`; `[B, H, C, 1]` of a model that forecasts points."""
+        forecast = self._forecast(seen_BLC, covariates_BMK)
+        return forecast if self._learns_quantiles else forecast.unsqueeze(-1)
+
+    def _size_of(self, context_BLC: Tensor) -> Tensor:
+        """Standard deviation of each window's context, `[B, 1, C]`; histories begin with NaN."""
+        rows = context_BLC[:, -self.context_length :]
+        return ((rows - rows.nanmean(1, keepdim=True)).square().nanmean(1, keepdim=True) + _EPS).sqrt()
 
     def _seen(self, values_BTC: Tensor) -> Tensor:
         """On the scale that the model sees and forecasts, before instance normalisation."""
@@ -165,19 +226,37 @@ class Forecaster(pl.LightningModule):
         return values_BTC.clamp(min=_SMALLEST).log() if is_logged else values_BTC
 
     def _forecast(self, seen_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
-        """Forecast `[B, H, C]`, both as `_seen`."""
+        """Forecast `[B, H, C]`, both as `_seen`; learned quantiles `[B, H, C, Q]`, in order."""
         if not self.spec.learned:
             return self._apply_model(seen_BLC.mT).mT
         # Rows of one channel side by side: their mean and variance are four to eight times as fast that way.
         normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
-        return (self._apply_model(normalised, covariates_BMK) * spread + level).mT
+        return self._in_order(self._apply_model(normalised, covariates_BMK) * spread + level)
+
+    def _in_order(self, forecast: Tensor) -> Tensor:
+        """From `[B, C, H]` to `[B, H, C]`, or from `[B, C, H * Q]` to `[B, H, C, Q]`.
+
+        Quantiles are sorted: rearranged ones are no worse (Chernozhukov, Fernández-Val and Galichon 2010).
+        """
+        if not self._learns_quantiles:
+            return forecast.mT
+        return forecast.unflatten(2, (self.horizon, -1)).sort(-1).values.transpose(1, 2)
 
     @torch.inference_mode()
     def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`forward` without gradients, in the recipe's precision."""
-        half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
-        with torch.autocast(context_BLC.device.type, half, enabled=half is not None):
+        with self._in_its_precision(context_BLC.device):
             return self(context_BLC.to(self.dtype), covariates_BMK)
+
+    @torch.inference_mode()
+    def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """`quantiles` without gradients, in the recipe's precision."""
+        with self._in_its_precision(context_BLC.device):
+            return self.quantiles(context_BLC.to(self.dtype), covariates_BMK)
+
+    def _in_its_precision(self, device: torch.device) -> torch.autocast:
+        half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
+        return torch.autocast(device.type, half, enabled=half is not None)
 
     def _normalise(self, context_BCL: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
         """The context without its level and spread, and both, `[B, C, 1]`."""
@@ -197,9 +276,14 @@ class Forecaster(pl.LightningModule):
                 return centred / spread, level, spread
 
     def _apply_model(self, context_BCL: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
+        """Forecast `[B, C, H]`; of a model that learns quantiles `[B, C, H * Q]`, those of a step side by side."""
         assert self.model is not None, "build() comes first"
         forecast = forecast_with(self.model, *self._with_covariates(self._arranged(context_BCL), covariates_BMK))
-        return forecast.mT if self.mixes_channels else forecast.reshape(*context_BCL.shape[:2], self.horizon)
+        if not self.mixes_channels:
+            return forecast.reshape(*context_BCL.shape[:2], -1)
+        if not self._learns_quantiles:
+            return forecast.mT
+        return forecast.unflatten(2, (-1, self.num_outputs)).transpose(1, 2).flatten(2)
 
     def _arranged(self, values_BCL: Tensor) -> Tensor:
         """As the model takes its windows: all channels in one, or each channel in a window of its own."""
@@ -250,6 +334,11 @@ class Forecaster(pl.LightningModule):
     @property
     def reads_history(self) -> bool:
         return self.spec.reads_history
+
+    @property
+    def levels(self) -> list[float]:
+        """Of the quantiles that it forecasts; empty where it forecasts points."""
+        return self.recipe.quantiles
 
     @property
     def mixes_channels(self) -> bool:
@@ -353,11 +442,19 @@ class Forecaster(pl.LightningModule):
         context_BLC, target_BHC, *covariates = batch
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
         seen_BLC, target_BHC = self._seen(context_BLC.to(dtype)), self._seen(target_BHC.to(dtype))
-        forecast_BHC = self._forecast(seen_BLC, *covariates)
+        forecast = self._forecast(seen_BLC, *covariates)
         if self.recipe.loss_scale == "spread":
             size_B1C = _spread(seen_BLC)
-            forecast_BHC, target_BHC = forecast_BHC / size_B1C, target_BHC / size_B1C
-        return _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction=reduction)
+            target_BHC = target_BHC / size_B1C
+            forecast = forecast / (size_B1C.unsqueeze(-1) if self._learns_quantiles else size_B1C)
+        return self._error(forecast, target_BHC, reduction)
+
+    def _error(self, forecast: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
+        """The recipe's loss of forecasts `[B, H, C]`, the mean pinball loss of learned quantiles `[B, H, C, Q]`."""
+        if not self._learns_quantiles:
+            return _LOSSES[self.recipe.loss](forecast, target_BHC, reduction=reduction)
+        loss_BHC = pinball(forecast, target_BHC, self.levels_Q.to(forecast)).mean(-1)
+        return loss_BHC.mean() if reduction == "mean" else loss_BHC.sum()
 
     def on_train_end(self) -> None:
         self._graph = None  # its memory on the GPU
@@ -433,7 +530,40 @@ class Forecaster(pl.LightningModule):
                 torch.manual_seed(seed)  # for dropout; the order of the windows has a generator of its own
                 train(self, self.training_log, self.recipe, windows, validation, seed=seed, device=device, tell=tell)
         self.to(device)  # the Trainer leaves a module on the CPU
-        return self.eval()
+        return self.eval().calibrate(validation)
+
+    def calibrate(self, validation: Windows) -> Forecaster:
+        """Take from these windows, of scaled values, what the quantiles need of them, if anything; `fit` does it.
+
+        For a model that forecasts points, the quantiles of its errors; for learned ones, with conformal calibration,
+        what has to be added to each. By step and channel, in spreads of the context, so that intervals are as wide as
+        their window is restless; see `tsbench.training.quantiles.shifts`.
+        """
+        if not self._is_calibrated:
+            return self
+        start = time.perf_counter()
+        most = max(_MOST_RESIDUALS // (self.horizon * validation.channels * self.num_outputs), 1)
+        picks_N = torch.linspace(0, len(validation) - 1, min(most, len(validation)), dtype=torch.float64).round().long()
+        parts = picks_N.to(validation.starts_N.device).split(_CALIBRATION_BATCH_SIZE)
+        residual_NHCQ = torch.cat([self._residuals(validation, picks_B) for picks_B in parts])
+        self.shifts_HCQ = shifts(residual_NHCQ, self.levels_Q)
+        synchronise(residual_NHCQ.device)
+        self.training_log.validate_seconds += time.perf_counter() - start
+        return self
+
+    @torch.inference_mode()
+    def _residuals(self, windows: Windows, picks_B: Tensor) -> Tensor:
+        """Target less quantile, or less point, in spreads of the context, as `_seen`, `[B, H, C, Q or 1]`."""
+        context_BLC, target_BHC, *covariates = windows.batch(picks_B)
+        if self.spec.reads_history:
+            assert self.scaler is not None, "it says what the original units are"
+            items_B1 = windows.items_N[picks_B][:, None].cpu().numpy()
+            mean, std = (torch.as_tensor(part).to(context_BLC.device) for part in self.scaler.at(items_B1))
+            context_BLC, target_BHC = windows.histories(picks_B).double() * std + mean, target_BHC * std + mean
+        seen_BLC, target_BHC = (self._seen(part.to(self.dtype)) for part in (context_BLC, target_BHC))
+        with self._in_its_precision(seen_BLC.device):
+            quantiles_BHCQ = self._quantiles(seen_BLC, *covariates)
+        return (target_BHC.unsqueeze(-1) - quantiles_BHCQ) / self._size_of(seen_BLC).unsqueeze(-1)
 
     def _solve(self, model: ClosedForm, windows: Windows) -> None:
         """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target.
@@ -454,7 +584,8 @@ class Forecaster(pl.LightningModule):
     def predict(self, panel: Panel, future: Any = None) -> pd.DataFrame:
         """The forecast of the `horizon` rows after the panel's last, in original units.
 
-        One row per item, timestamp and channel: columns `item, timestamp, channel, forecast`.
+        One row per item, timestamp and channel: columns `item, timestamp, channel, forecast`, then one for each of the
+        recipe's quantiles, `q0.1` and so on.
 
         future: the known covariates of these rows, a frame of a row for each with `timestamp` on the panel's clock (UTC
         where stamps had a zone), a column for each covariate, and `item` where there are several; further rows and
@@ -475,19 +606,24 @@ class Forecaster(pl.LightningModule):
         if shortest < self.context_length:
             raise DataError(f"{panel.name}: {shortest} rows; a context needs {self.context_length}")
         stamps_IH = following_each(panel.timestamps[panel.offsets[1:] - 1], panel.freq, self.horizon)
-        forecast_IHC = self._after(panel, stamps_IH, future)
+        quantiles_QIHC = self._after(panel, stamps_IH, future)
+        forecast_IHC = quantiles_QIHC[len(quantiles_QIHC) // 2]
         sizes = forecast_IHC.shape[0], forecast_IHC.shape[2], forecast_IHC.shape[1]
+        named = {f"q{level:g}": each for level, each in zip(self.recipe.quantiles, quantiles_QIHC, strict=False)}
         return pd.DataFrame(
             {
                 "item": np.array(panel.items, dtype=object).repeat(sizes[1] * sizes[2]),
                 "timestamp": np.broadcast_to(stamps_IH[:, None], sizes).ravel(),
                 "channel": np.tile(np.array(panel.channels, dtype=object).repeat(sizes[2]), sizes[0]),
-                "forecast": forecast_IHC.swapaxes(1, 2).ravel(),
+                **{name: each.swapaxes(1, 2).ravel() for name, each in {"forecast": forecast_IHC, **named}.items()},
             }
         )
 
     def _after(self, panel: Panel, stamps_IH: np.ndarray, future: Any) -> np.ndarray:
-        """Forecasts of the rows after each item's last, `[items, H, C]`, float64, in original units."""
+        """Quantiles of the rows after each item's last, `[Q, items, H, C]`, float64, in original units.
+
+        Without quantiles in the recipe there is one: the forecast.
+        """
         assert self.scaler is not None
         scaler, parts = self.scaler.for_items_of(panel), []
         covariates = self._covariates_of(panel, stamps_IH, future)
@@ -496,13 +632,13 @@ class Forecaster(pl.LightningModule):
             if self.reads_history:
                 firsts = (panel.offsets[:-1] + panel.padded)[items]
                 history = histories(torch.from_numpy(panel.values), torch.from_numpy(firsts), torch.from_numpy(ends))
-                parts.append(self.infer(history.to(self.device)).double().cpu().numpy())
+                parts.append(_in_front(self.infer_quantiles(history.to(self.device))))
                 continue
             context = panel.values[ends[:, None] + np.arange(-self.context_length, 0)]
             context_BLC = torch.from_numpy(scaler.apply(context, items[:, None])).to(self.device)
-            forecast = self.infer(context_BLC, None if covariates is None else covariates[items])
-            parts.append(scaler.invert(forecast.double().cpu().numpy(), items[:, None]))
-        return np.concatenate(parts)
+            quantiles = self.infer_quantiles(context_BLC, None if covariates is None else covariates[items])
+            parts.append(scaler.invert(_in_front(quantiles), items[:, None]))
+        return np.concatenate(parts, axis=1)
 
     def _covariates_of(self, panel: Panel, stamps_IH: np.ndarray, future: Any) -> Tensor | None:
         """Scaled covariates of the last rows of a panel and of the horizon after them, `[I, L + H, K]`."""
@@ -540,9 +676,10 @@ class Forecaster(pl.LightningModule):
         self.eval()
         try:
             with traced_layers(self.model) as layers, torch.backends.cudnn.flags(enabled=False):
-                forecast_BHC = self(context_BLC, covariates_BMK)
-                target_BHC = torch.zeros_like(forecast_BHC) if target_BHC is None else target_BHC.to(forecast_BHC)
-                _LOSSES[self.recipe.loss](forecast_BHC, target_BHC).backward()
+                forecast = self._unseen(self._forecast(self._seen(context_BLC), covariates_BMK))
+                if target_BHC is None:
+                    target_BHC = torch.zeros_like(forecast[..., 0] if self._learns_quantiles else forecast)
+                self._error(forecast, target_BHC.to(forecast)).backward()
                 return layers
         finally:
             self.train(was_training)
@@ -562,9 +699,8 @@ class Forecaster(pl.LightningModule):
         self.eval()
         try:
             with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrences have no gradient outside training
-                forecast_BCH = self._apply_model(seen_BCL.requires_grad_(), covariates_BMK)
-                forecast_BHC = (forecast_BCH * spread + level).mT
-                loss = _LOSSES[self.recipe.loss](forecast_BHC, target_BHC, reduction="sum")
+                forecast = self._apply_model(seen_BCL.requires_grad_(), covariates_BMK) * spread + level
+                loss = self._error(self._in_order(forecast), target_BHC, reduction="sum")
                 (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
         finally:
             self.train(was_training)
@@ -587,6 +723,8 @@ class Forecaster(pl.LightningModule):
         kept = {"settings": json.dumps(settings), "scale": _kept(self.scaler), "weights": self.model.state_dict()}
         if self.covariate_scaler is not None:
             kept["covariate_scale"] = _kept(self.covariate_scaler)
+        if self.shifts_HCQ is not None:
+            kept["shifts"] = self.shifts_HCQ
         torch.save(kept, path)
 
     @classmethod
@@ -605,6 +743,7 @@ class Forecaster(pl.LightningModule):
         forecaster.scaler = Scaler(*kept["scale"].numpy())
         if "covariate_scale" in kept:
             forecaster.covariate_scaler = Scaler(*kept["covariate_scale"].numpy())
+        forecaster.shifts_HCQ = kept.get("shifts")
         return forecaster.eval()
 
 
@@ -632,6 +771,11 @@ def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]], device: torch.d
 
 def _kept(scaler: Scaler) -> Tensor:
     return torch.from_numpy(np.stack([scaler.mean, scaler.std]))
+
+
+def _in_front(quantiles_BHCQ: Tensor) -> np.ndarray:
+    """`[Q, B, H, C]`, float64."""
+    return quantiles_BHCQ.double().cpu().numpy().transpose(3, 0, 1, 2)
 
 
 def _spread(seen_BLC: Tensor) -> Tensor:

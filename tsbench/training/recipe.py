@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Group(BaseModel):
@@ -16,6 +16,18 @@ class Group(BaseModel):
     weight_decay: float | None = Field(None, ge=0)
 
 
+def _check_levels(levels: list[float]) -> list[float]:
+    """Symmetric, so that each but the median has a partner and both are the ends of an interval."""
+    rises = all(low < high for low, high in zip([0.0, *levels], [*levels, 1.0], strict=True))
+    is_symmetric = all(abs(low + high - 1) < 1e-9 for low, high in zip(levels, levels[::-1], strict=True))
+    if levels and not (rises and is_symmetric and len(levels) % 2):
+        raise ValueError(
+            "write levels between 0 and 1 that rise, with 0.5 and with the partner 1 - level of each, "
+            "such as [0.1, 0.5, 0.9]"
+        )
+    return levels
+
+
 class Recipe(BaseModel):
     """How to train. Why the defaults are what they are: docs/protocol.md."""
 
@@ -25,6 +37,12 @@ class Recipe(BaseModel):
     """Computed on the scaled values, after instance normalisation is undone; huber has delta 1."""
     loss_scale: Literal["none", "spread"] = "none"
     """spread: a window's errors are divided by the standard deviation of its context: all windows count alike."""
+    quantiles: Annotated[list[float], AfterValidator(_check_levels)] = []
+    """Levels to forecast beside the point, which is then the median. Trained models learn them with the pinball loss,
+    mean over levels, in place of `loss`; all others take them from their errors on the validation split."""
+    calibration: Literal["none", "conformal"] = "none"
+    """conformal: learned quantiles are moved by what the validation split asks for; what is taken from errors is so
+    already."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """sgd has Nesterov momentum 0.9."""
     learning_rate: float = Field(1e-3, gt=0)
