@@ -49,8 +49,8 @@ clean:
 # uv installs three times faster than pip; where it cannot be had or fails, pip does the same.
 define install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv || true
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[explain,holidays,parquet]' $(1) \
-		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[explain,holidays,parquet]' $(1)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[explain,gpu,holidays,parquet]' $(1) \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[explain,gpu,holidays,parquet]' $(1)
 endef
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python

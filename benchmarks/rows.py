@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning.pytorch as pl
@@ -20,9 +21,9 @@ from torch.utils.data import DataLoader
 from benchmarks.data import CONTEXT_LENGTH, FAMILIES, HORIZON, loader, prepared, run_of, windows
 from benchmarks.timing import Result, compare, seconds_of
 from tsbench.api import plan_experiment
-from tsbench.bench.records import Record, RecordStore
-from tsbench.bench.runner import execute
-from tsbench.data.windows import WindowShape, shuffled_picks
+from tsbench.bench.records import Record, RecordStore, Run
+from tsbench.bench.runner import execute, fit_pack
+from tsbench.data.windows import Windows, WindowShape, shuffled_picks
 from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.tcn import TCN
 from tsbench.training.forecaster import Forecaster
@@ -97,6 +98,46 @@ def bare_step(model: str, batch_size: int) -> Callable[[int], float]:
         return (time.perf_counter() - start) / count
 
     return steps
+
+
+_PACKED_SEEDS = 5
+
+_SMALL: dict[str, dict[str, Any]] = {
+    "rnn": {"segment_length": 1, "hidden_size": 32, "decoder": "direct"},
+    "gru": {"segment_length": 1, "hidden_size": 32, "decoder": "direct"},
+    "tcn": {"segment_length": 1, "num_filters": 16, "readout": "last"},
+}
+"""Small and step by step: many operations with little to do in each."""
+
+
+def packed() -> Rows:
+    """A step of a seed, its share of a step of five seeds in one against a step of its own."""
+    settings = [(model, "defaults", {}) for model in ("linear", *FAMILIES)]
+    settings += [(model, "small, single steps", arguments) for model, arguments in _SMALL.items()]
+    for model, words, arguments in settings:
+        recipe = {"batch_size": 32, "max_steps": 15, "validate_every": 15, "channel_mode": "mixing"}
+        runs = [run_of(model, seed=seed, recipe=recipe, **arguments) for seed in range(_PACKED_SEEDS)]
+        few = {"train": windows("train"), "validation": windows("validation").head(1)}
+
+        def together(runs: list[Run] = runs, few: dict[str, Windows] = few) -> float:
+            return step_seconds(fit_pack(runs, prepared(), few)[0].forecaster)
+
+        def alone(run: Run = runs[0], few: dict[str, Windows] = few) -> float:
+            return step_seconds(prepared().forecaster(run).fit_windows(few["train"], few["validation"], seed=0))
+
+        yield compare(
+            "packed",
+            f"{model}, {words}",
+            together,
+            alone,
+            other_name="one seed after the other",
+            unit="step of a seed",
+        )
+
+
+def step_seconds(forecaster: Forecaster) -> float:
+    """Median over chunks of steps, the first left out."""
+    return median(seconds / steps for steps, seconds in forecaster.training_log.chunks[1:])
 
 
 def pruning() -> Rows:
@@ -309,6 +350,7 @@ def _python(code: str) -> None:
 SECTIONS = {
     "input": inputs,
     "training": training,
+    "packed": packed,
     "pruning": pruning,
     "evaluation": evaluation,
     "matrix": matrix,

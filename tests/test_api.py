@@ -72,7 +72,7 @@ def test_what_is_done_is_not_done_again(experiment: Path, monkeypatch: pytest.Mo
     frame = tsbench.run_experiment(experiment, device="cpu")
     done: list[Any] = []
     real = runner.execute
-    monkeypatch.setattr(runner, "execute", lambda *asked: done.append(asked[0]) or real(*asked))
+    monkeypatch.setattr(runner, "execute", lambda *asked, **more: done.append(asked[0]) or real(*asked, **more))
 
     again = tsbench.run_experiment(experiment, device="cpu")
     assert done == []

@@ -20,6 +20,7 @@ from tsbench.bench.experiment import (
 )
 from tsbench.bench.explanations import NUM_WINDOWS, explain_runs, first_seeds
 from tsbench.bench.observer import Observer
+from tsbench.bench.packing import PACKS
 from tsbench.bench.records import Plan, PlannedRun, RecordStore, load_records
 from tsbench.bench.workers import MEASURES, number_of_workers, run_in_workers
 from tsbench.data.cards import list_cards
@@ -115,6 +116,7 @@ def carry_out(
     device: str = "auto",
     workers: int | str = 1,
     measure: str = "alone",
+    pack: str = "auto",
     observer: Observer | None = None,
     estimate: Estimate | None = None,
     keep_forecasters: bool = False,
@@ -123,7 +125,9 @@ def carry_out(
     """Execute these runs of a matrix and write its report. Returns the report's path.
 
     workers: processes that share the runs, or `auto`, see `number_of_workers`; 1 is this process.
-    measure: `alone` reads each model's speed again when no other worker runs, `shared` leaves it.
+    measure: `alone` reads each model's speed again when no other worker or seed runs, `shared` leaves it.
+    pack: when the seeds of a run are trained in one step: `auto` where a short measurement says that it pays, `never`,
+    or `always`, wherever it is possible.
     estimate: what is known of the time of each run, for the order in which workers take them.
     keep_forecasters: keep what is trained in `forecasters/<key>.pt`, for `Forecaster.load`.
     loggers: trackers that follow every run, in `logs`: csv, tensorboard, mlflow, wandb.
@@ -134,11 +138,13 @@ def carry_out(
 
     if measure not in MEASURES:
         raise unknown("word", measure, MEASURES, where="--measure")
+    if pack not in PACKS:
+        raise unknown("word", pack, PACKS, where="--pack")
     names = check_loggers(loggers)
     num_workers = number_of_workers(workers, matrix.plan, device)
     observer = observer or Observer()
     if num_workers == 1:
-        _carry_out_here(matrix, runs, device, observer, keep_forecasters, names)
+        _carry_out_here(matrix, runs, device, observer, keep_forecasters, pack, measure == "alone", names)
     else:
         matrix.plan.save(matrix.folder)
         run_in_workers(
@@ -152,6 +158,7 @@ def carry_out(
             estimate=estimate or Estimate.from_folder(matrix.folder),
             measure_alone=measure == "alone",
             keep_forecasters=keep_forecasters,
+            pack=pack,
             loggers=names,
         )
     return build(matrix.folder)
@@ -163,6 +170,8 @@ def _carry_out_here(
     device: str,
     observer: Observer,
     keep_forecasters: bool,
+    pack: str,
+    measure_alone: bool,
     loggers: Sequence[str],
 ) -> None:
     from tsbench.bench.runner import run_plan
@@ -178,6 +187,8 @@ def _carry_out_here(
         runs,
         observer,
         keep_forecasters=keep_forecasters,
+        pack=pack,
+        measure_alone=measure_alone,
         loggers=loggers,
     )
 
@@ -188,6 +199,7 @@ def run_experiment(
     device: str = "auto",
     workers: int | str = 1,
     measure: str = "alone",
+    pack: str = "auto",
     force: bool = False,
     keep_forecasters: bool = False,
     loggers: Sequence[str] = (),
@@ -195,7 +207,7 @@ def run_experiment(
 ) -> pd.DataFrame:
     """What `tsbench run` does, from Python: one row per run, see `load_records`.
 
-    workers, measure, loggers: as for `carry_out`. options: as for `plan_experiment`.
+    workers, measure, pack, loggers: as for `carry_out`. options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
     carry_out(
@@ -204,6 +216,7 @@ def run_experiment(
         device=device,
         workers=workers,
         measure=measure,
+        pack=pack,
         keep_forecasters=keep_forecasters,
         loggers=loggers,
     )

@@ -64,7 +64,7 @@ Only = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda.")]
-Precision = Annotated[str, typer.Option(help="32, bf16, 16 (GPU) or 64.")]
+Precision = Annotated[str, typer.Option(help="32, tf32 (GPU), bf16, 16 (GPU) or 64.")]
 DataDirs = Annotated[
     list[Path], typer.Option("--data-dir", help="A folder to look for data files in; may be repeated.", metavar="DIR")
 ]
@@ -97,10 +97,17 @@ def run(
     measure: Annotated[
         str,
         typer.Option(
-            help="Of several workers: read speed and latency again at the end, one model at a time on a quiet machine "
-            "(alone), or leave them as read beside other workers (shared).",
+            help="Of several workers, and of seeds trained together: read speed and latency again at the end, one "
+            "model at a time on a quiet machine (alone), or leave them as read beside others (shared).",
         ),
     ] = "alone",
+    pack: Annotated[
+        str,
+        typer.Option(
+            help="Train the seeds of a run in one step: where a short measurement says that it pays (auto), never, or "
+            "wherever it is possible (always).",
+        ),
+    ] = "auto",
     data_dir: DataDirs = [],  # noqa: B006
     output: Output = None,
     force: Annotated[bool, typer.Option("--force", help="Also run what has a record already.")] = False,
@@ -159,6 +166,7 @@ def run(
                 device=device,
                 workers=num_workers,
                 measure=measure,
+                pack=pack,
                 observer=display,
                 estimate=estimate,
                 keep_forecasters=keep_forecasters,

@@ -61,7 +61,8 @@ class Display(Observer):
         self._bars.update(self._running[planned.run.key()], completed=progress.step, note=note)
 
     def starts_again(self, planned: PlannedRun, why: str) -> None:
-        self._bars.remove_task(self._running.pop(planned.run.key()))
+        if planned.run.key() in self._running:
+            self._bars.remove_task(self._running.pop(planned.run.key()))
         self.console.print(f"{_name(planned)}  [red]{escape(why)}[/red]; it is tried once more", highlight=False)
 
     def warns(self, planned: PlannedRun, what: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ class Killer(Diary):
 
     def advances(self, planned: PlannedRun, progress: Progress) -> None:
         sent, times = self.victims.get(planned.label, (signal.SIGKILL, 0))
-        busy = [worker for worker in self.crew if worker.planned is planned and worker._process.poll() is None]
+        busy = [worker for worker in self.crew if planned in worker.busy_with and worker._process.poll() is None]
         if busy and self.deaths[planned.label] < times:
             self.deaths[planned.label] += 1
             busy[0]._process.send_signal(sent)
@@ -225,9 +226,15 @@ def command(folder: Path) -> list[str]:
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    """In a process group of its own, as a shell does."""
+    """In a process group of its own and with Ctrl-C heard, as a shell does; tests in the background ignore it."""
     return subprocess.Popen(
-        command(folder), cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+        command(folder),
+        cwd=folder.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 

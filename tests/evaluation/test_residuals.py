@@ -22,7 +22,7 @@ from tsbench.training.forecaster import Forecaster
 def tables(panel: Panel, batch_size: int = 256, horizon: int = 6) -> dict[str, Any]:
     """Of seasonal naive."""
     scaler = Scaler.fit(panel.train)
-    windows = Windows.of(panel.test, torch.from_numpy(scaler.apply(panel.values)), 24, horizon)
+    windows = Windows.of(panel.test, torch.from_numpy(scaler.apply_to(panel)), 24, horizon)
     forecaster = Forecaster("seasonal_naive", context_length=24, horizon=horizon, seasonality=24).build(0).eval()
     residuals = Residuals(panel.test, windows)
     evaluate(forecaster, windows, scaler, batch_size=batch_size, look=residuals.look)
@@ -122,7 +122,7 @@ def test_pairs_of_the_autocorrelation_stay_within_an_item():
         items=("x", "y"),
         offsets=np.array([0, 200, 400]),
     )
-    scaled = Scaler.fit(panel.train).apply(values).astype(np.float64)
+    scaled = Scaler.fit(panel.train).apply_to(panel).astype(np.float64)
     error = [scaled[row - 24, 0] - scaled[row, 0] for item in (0, 200) for row in range(item + 140, item + 195)]
     centred = np.array(error) - np.mean(error)
     within = np.concatenate([centred[1:55] * centred[:54], centred[56:] * centred[55:-1]])

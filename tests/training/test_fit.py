@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Any
 
@@ -20,6 +20,7 @@ from tsbench.data.windows import Windows, shuffled_picks
 from tsbench.errors import ConfigError, Diverged
 from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.registry import model_specs
+from tsbench.training.devices import set_precision
 from tsbench.training.fit import ChunkStream, Progress
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.recipe import Recipe
@@ -343,9 +344,26 @@ def test_every_model_trains_and_forecasts_in_every_precision(
     assert train(model, recipe=recipe).predict(small_panel)["forecast"].notna().all()
 
 
-def test_half_precision_on_a_cpu_is_refused_with_what_to_use(train: Train):
-    with pytest.raises(ConfigError, match="--precision 16 needs a GPU; on a CPU use 32, bf16 or 64"):
-        train(recipe={"precision": "16"})
+@pytest.mark.parametrize("precision", ["16", "tf32"])
+def test_what_needs_a_gpu_is_refused_on_a_cpu_with_what_to_use(precision: str, train: Train):
+    with pytest.raises(ConfigError, match=f"--precision {precision} needs a GPU; on a CPU use 32, bf16 or 64"):
+        train(recipe={"precision": precision})
+
+
+@pytest.fixture
+def tf32() -> Iterator[Callable[[], tuple[bool, bool]]]:
+    """Whether products and cuDNN may use it; no monkeypatch, because these are no ordinary attributes."""
+    products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    kept = products.allow_tf32, cudnn.allow_tf32
+    yield lambda: (products.allow_tf32, cudnn.allow_tf32)
+    products.allow_tf32, cudnn.allow_tf32 = kept
+
+
+def test_a_gpu_multiplies_in_tf32_where_it_was_asked_for_and_nowhere_else(tf32: Callable[[], tuple[bool, bool]]):
+    for precision, allowed in (("tf32", True), ("32", False), ("tf32", True), ("bf16", False)):
+        set_precision(Recipe(precision=precision), torch.device("cuda"))
+
+        assert tf32() == (allowed, allowed)
 
 
 # What goes wrong

@@ -422,7 +422,7 @@ def test_with_the_spread_as_scale_windows_weigh_alike_in_the_loss():
     forecaster = Forecaster("linear", context_length=14, horizon=7, recipe={"loss_scale": "spread"}).build(0)
     context, target = torch.randn(3, 14, 1), torch.randn(3, 7, 1)
 
-    loss, of_larger = (float(forecaster._loss((size * context, size * target))) for size in (1, 50))
+    loss, of_larger = (float(forecaster.loss((size * context, size * target))) for size in (1, 50))
 
     assert of_larger == pytest.approx(loss, rel=1e-3)
 

@@ -125,10 +125,11 @@ def test_the_forecast_of_predict_is_that_of_the_windows(covariate_panel: Panel):
 
     frame = forecaster.predict(cut_off, future)
 
-    values_TC = torch.from_numpy(forecaster.scaler.apply_to(covariate_panel))
+    scaler = forecaster.scaler.for_items_of(cut_off)
+    values_TC = torch.from_numpy(scaler.apply_to(covariate_panel))
     covariates = CovariateRows.of(covariate_panel, forecaster.covariate_scaler, torch.device("cpu"))
     context, _, given = Windows(values_TC, torch.tensor([270, 570]), 24, 6, covariates).batch(torch.tensor([0, 1]))
-    expected = forecaster.scaler.invert(forecaster.infer(context, given).numpy())
+    expected = scaler.invert(forecaster.infer(context, given).numpy(), np.array([[0], [1]]))
     np.testing.assert_allclose(frame["forecast"].to_numpy().reshape(2, 2, 6), expected.transpose(0, 2, 1), rtol=1e-4)
 
 

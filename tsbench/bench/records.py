@@ -215,13 +215,30 @@ class Cost(_Value):
     """Of one window, from the fastest call to the slowest, in steps of a twentieth."""
     num_workers: int = 1
     """Worker processes that shared the machine while throughput and latency were read; 1: the model was alone."""
+    packed: int = 1
+    """Seeds that trained in one step while training throughput and memory were read; throughput is that of all."""
+    step_graph: str = ""
+    """On a GPU: "captured" where a training step was one CUDA graph, else why it was not; empty on a CPU."""
+    train_joules: float | None = None
+    predict_joules: float | None = None
+    """Energy of the whole GPU per 1,000 windows; training with its looks at the validation part."""
+    gpu_busy_percent: float | None = None
+    """Of the last second of the training, as the driver reads it."""
+    energy_note: str = ""
+    """Why these are blank."""
     peak_memory_mib: float
     peak_memory_kind: str
     steps: int
     best_step: int
     windows_seen: int
     seconds: dict[str, float]
-    """Wall clock of each phase: build, train, validate, evaluate, measure; and gradients, where they were recorded."""
+    """Wall clock of each phase: build, train, validate, evaluate, measure; and gradients, where they were recorded. Of
+    seeds that trained together, a share."""
+
+    @property
+    def shared_by(self) -> int:
+        """Runs that shared the machine while speeds were read; 1: alone."""
+        return self.num_workers * self.packed
 
 
 class Machine(_Value):
@@ -237,6 +254,16 @@ class Machine(_Value):
     memory_gib: float
     system: str
     versions: dict[str, str]
+
+
+class Packing(_Value):
+    """Whether the seeds of a run were trained in one step, their weights stacked, and why."""
+
+    seeds: int
+    """Trained together, this one included; 1: it trained by itself."""
+    speedup: float | None = None
+    """Times as many windows per second as one seed after the other, by a few steps of both; None: not measured."""
+    reason: str
 
 
 class Pretrained(_Value):
@@ -316,6 +343,8 @@ class Record(_Value):
     pretrained: Pretrained | None = None
     gradients: list[GradientPoint] = []
     """Where the recipe asks for `gradient_norms`."""
+    packing: Packing | None = None
+    """None where nobody asked: a seed alone, or a model that is not trained."""
     imported: str = ""
     """The file that it came from, where it was made elsewhere: then there is neither cost nor machine."""
     diagnostics: Diagnostics | None = None
@@ -501,6 +530,20 @@ class Imports(_Value):
         write_durably(folder / "imports.json", lambda file: file.write(text))
 
 
+def measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
+    """The first finished seed of every label and task whose speed was only read beside other workers or seeds."""
+    first: dict[tuple[Any, ...], PlannedRun] = {}
+    alone = set()
+    for planned in plan.runs:
+        entry, key = (planned.label, *planned.run.task), planned.run.key()
+        cost = store.read(key).cost if key in store else None
+        if cost is not None:
+            first.setdefault(entry, planned)
+            if cost.shared_by == 1:
+                alone.add(entry)
+    return [planned for entry, planned in first.items() if entry not in alone]
+
+
 def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFrame:
     """One row per run of the experiment that was last run in a folder, failures included.
 
@@ -545,6 +588,10 @@ _COSTS = (
     "latency_p50_ms",
     "latency_p95_ms",
     "num_workers",
+    "packed",
+    "train_joules",
+    "predict_joules",
+    "gpu_busy_percent",
     "peak_memory_mib",
     "steps",
     "best_step",

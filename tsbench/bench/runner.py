@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +18,7 @@ import torch
 
 from tsbench.bench.machine import describe_machine
 from tsbench.bench.observer import Observer
+from tsbench.bench.packing import decide, grouped
 from tsbench.bench.records import (
     Audit,
     Cost,
@@ -26,6 +27,7 @@ from tsbench.bench.records import (
     Diagnostics,
     GradientPoint,
     Metrics,
+    Packing,
     Plan,
     PlannedRun,
     Pretrained,
@@ -34,6 +36,7 @@ from tsbench.bench.records import (
     Run,
     Status,
     forecaster_path,
+    measured_beside_others,
     write_durably,
     written,
 )
@@ -51,6 +54,7 @@ from tsbench.evaluation.accuracy import (
     sample_forecasts,
 )
 from tsbench.evaluation.audit import forecasts_are_blind, scaler_is_blind, targets_lie_in_their_parts
+from tsbench.evaluation.energy import GpuMeter
 from tsbench.evaluation.inspection import receptive_field
 from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seasonal_errors
 from tsbench.evaluation.residuals import Residuals
@@ -65,6 +69,7 @@ from tsbench.models.registry import model_spec
 from tsbench.training.devices import check_precision
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
+from tsbench.training.packed import PackingError, fit_together
 from tsbench.training.progress import Progress
 
 
@@ -77,29 +82,68 @@ def run_plan(
     observer: Observer,
     *,
     keep_forecasters: bool = False,
+    pack: str = "never",
+    measure_alone: bool = False,
     loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, one after the other; each record is on the disk before the next run starts.
 
     A run that fails leaves a record that says why, and the matrix goes on. keep_forecasters: also what was trained.
+    pack: when seeds are trained together (`PACKS`). measure_alone: read the speed of a model whose seeds were trained
+    together again, from one of them.
     loggers: names of trackers that follow every run.
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
     store = RecordStore(folder)
     prepared: Prepared | None = None
-    for planned in runs:
-        panel = panels[planned.run.dataset]
-        if prepared is None or prepared.panel is not panel:
-            prepared = Prepared.on(panel, device)
-        observer.starts(planned)
-        keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
-        log = open_log(loggers, folder, planned.run)
-        record, arrays = execute(planned.run, prepared, partial(observer.advances, planned), keep, log)
-        store.write(record, arrays)
-        for problem in log.problems if log else ():
-            observer.warns(planned, problem)
-        observer.ends(planned, record)
+
+    def prepare(dataset: str) -> Prepared:
+        nonlocal prepared
+        if prepared is None or prepared.panel is not panels[dataset]:
+            prepared = Prepared.on(panels[dataset], device)
+        return prepared
+
+    for group in grouped(runs, pack):
+        here = prepare(group[0].run.dataset)
+        packing, fits = None, None
+        if len(group) > 1:
+            told, group_runs = _ToAll(observer, group), [one.run for one in group]
+            packing, fits = fit_if_it_pays(group_runs, here, pack, told.advances, told.start, followed=bool(loggers))
+        for place, planned in enumerate(group):
+            fitted = fits[place] if fits else None
+            if fitted is None:
+                observer.starts(planned)
+            keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
+            log = open_log(loggers, folder, planned.run)
+            tell = partial(observer.advances, planned)
+            record, arrays = execute(planned.run, here, tell, keep, log, fitted=fitted, packing=packing)
+            store.write(record, arrays)
+            for problem in log.problems if log else ():
+                observer.warns(planned, problem)
+            observer.ends(planned, record)
+    if measure_alone and pack != "never":
+        for planned in measured_beside_others(plan, store):
+            observer.measures(planned)
+            key = planned.run.key()
+            with suppress(Exception):  # the speeds that were read of several seeds together stay
+                store.write(measured_alone(store.read(key), prepare(planned.run.dataset)), store.arrays(key))
+
+
+@dataclass
+class _ToAll:
+    """Tells an observer of runs that are trained together."""
+
+    observer: Observer
+    group: list[PlannedRun]
+
+    def start(self) -> None:
+        for planned in self.group:
+            self.observer.starts(planned)
+
+    def advances(self, progress: Progress) -> None:
+        for planned in self.group:
+            self.observer.advances(planned, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,24 +218,122 @@ class Prepared:
         return self.references[task]
 
 
+@dataclass
+class Fitted:
+    """A forecaster after its training, and what that took."""
+
+    forecaster: Forecaster
+    seconds: float
+    memory: PeakMemory
+    """Of the training alone."""
+    meter: GpuMeter
+    packed: int = 1
+    """Seeds that were trained together; the seconds are a share of theirs, the memory is that of all."""
+    error: Diverged | None = None
+
+
+def fit(run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None, log: RunLog | None) -> Fitted:
+    windows, forecaster, clock = prepared.windows(run), prepared.forecaster(run), Clock()
+    forecaster.run_log = log
+    device = prepared.values_TC.device
+    with PeakMemory(device) as memory, GpuMeter(device) as meter, clock("fit"):
+        forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
+    return Fitted(forecaster, clock.seconds["fit"], memory, meter)
+
+
+def fit_pack(
+    runs: list[Run], prepared: Prepared, windows: dict[str, Windows], tell: Callable[[Progress], None] | None = None
+) -> list[Fitted]:
+    """Train runs together that differ in their seed alone. Raises PackingError where that cannot be."""
+    forecasters, clock = [prepared.forecaster(run) for run in runs], Clock()
+    seeds, device = [run.seed for run in runs], prepared.values_TC.device
+    with PeakMemory(device) as memory, GpuMeter(device) as meter, clock("fit"):
+        errors = fit_together(forecasters, windows["train"], windows["validation"], seeds=seeds, tell=tell)
+    share = clock.seconds["fit"] / len(runs)
+    return [
+        Fitted(forecaster, share, memory, meter, len(runs), error)
+        for forecaster, error in zip(forecasters, errors, strict=True)
+    ]
+
+
+def fit_if_it_pays(
+    runs: list[Run],
+    prepared: Prepared,
+    pack: str,
+    tell: Callable[[Progress], None] | None = None,
+    starts: Callable[[], None] | None = None,
+    *,
+    followed: bool = False,
+) -> tuple[Packing, list[Fitted] | None]:
+    """Train runs together that differ in their seed alone, where that pays; None: they are to be trained one by one.
+
+    starts: is told when the decision is for it. followed: whether loggers follow each run.
+    """
+    try:
+        if followed:
+            raise PackingError("loggers follow one training at a time")
+        packing = _decide(runs, prepared, pack)
+        if packing.seeds == 1:
+            return packing, None
+        if starts:
+            starts()
+        return packing, fit_pack(runs, prepared, prepared.windows(runs[0]), tell)
+    except PackingError as error:
+        return Packing(seeds=1, reason=str(error)), None
+    except Exception as error:  # each run will say so itself
+        return Packing(seeds=1, reason=f"{type(error).__name__}: {_first_line(error)}"), None
+
+
+def _decide(runs: list[Run], prepared: Prepared, pack: str) -> Packing:
+    few = {"max_steps": 8, "validate_every": 8}
+    short = [run.model_copy(update={"recipe": run.recipe.model_copy(update=few)}) for run in runs]
+    windows = prepared.windows(runs[0])
+    windows["validation"] = windows["validation"].head(1)
+
+    def together() -> float:
+        return _quickest_step(fit_pack(short, prepared, windows)[0].forecaster)
+
+    def alone() -> float:
+        forecaster = prepared.forecaster(short[0])
+        return _quickest_step(forecaster.fit_windows(windows["train"], windows["validation"], seed=short[0].seed))
+
+    machine = describe_machine(prepared.values_TC.device).model_dump(mode="json")
+    roles = prepared.panel.roles
+    where = {
+        "channels": prepared.panel.num_channels,
+        "covariates": [len(roles.columns), roles.num_ahead],
+        "machine": machine,
+    }
+    return decide(runs, pack, where, together, alone)
+
+
+def _quickest_step(forecaster: Forecaster) -> float:
+    """Seconds; the first chunk warms up."""
+    return min(seconds / steps for steps, seconds in forecaster.training_log.chunks[1:])
+
+
 def execute(
     run: Run,
     prepared: Prepared,
     tell: Callable[[Progress], None] | None = None,
     keep: Path | None = None,
     log: RunLog | None = None,
+    *,
+    fitted: Fitted | None = None,
+    packing: Packing | None = None,
 ) -> tuple[Record, dict[str, np.ndarray]]:
     """One run, from weights to record, and what is kept beside it. A failure is a record, too.
 
-    keep: the file for the trained forecaster, if it is wanted. log: the loggers that follow it.
+    keep: the file for the trained forecaster, if it is wanted. log: the loggers that follow it. fitted: what was
+    trained already, together with other seeds; packing: the decision about that.
     """
     answer: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    forecaster: Forecaster | None = None
     status: Status = "ok"
     reason = detail = ""
     try:
-        answer, arrays, forecaster = _answer(run, prepared, tell, log)
+        fitted = fitted or fit(run, prepared, tell, log)
+        answer, arrays = _answer(run, prepared, fitted)
     except Diverged as error:
         status, reason = "diverged", str(error)
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -200,9 +342,9 @@ def execute(
         status, reason = "failed", str(error)
     except Exception as error:  # a bug in a model must not cost the other runs; the record keeps the traceback
         status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
-    if keep is not None and forecaster is not None:
-        write_durably(keep, forecaster.save)
-    record = record_of(run, prepared, status=status, reason=reason, detail=detail, **answer)
+    if keep is not None and fitted is not None and answer:
+        write_durably(keep, fitted.forecaster.save)
+    record = record_of(run, prepared, status=status, reason=reason, detail=detail, packing=packing, **answer)
     if log is not None:
         _end_log(log, record)
     return record, arrays
@@ -238,24 +380,21 @@ def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
     )
 
 
-def _answer(
-    run: Run, prepared: Prepared, tell: Callable[[Progress], None] | None, log: RunLog | None
-) -> tuple[dict[str, Any], dict[str, np.ndarray], Forecaster]:
-    """Fit, evaluate, measure: the parts of a record that only a finished run has."""
-    panel, scaler, clock = prepared.panel, prepared.scaler, Clock()
-    windows, forecaster = prepared.windows(run), prepared.forecaster(run)
-    forecaster.run_log = log
+def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Evaluate, measure: the parts of a record that only a finished run has."""
+    if fitted.error:
+        raise fitted.error
+    panel, scaler, forecaster = prepared.panel, prepared.scaler, fitted.forecaster
+    windows, clock = prepared.windows(run), Clock({"fit": fitted.seconds})
     residuals = Residuals(panel.test, windows["test"])
-    with PeakMemory(prepared.values_TC.device) as memory:
-        with clock("fit"):
-            forecaster.fit_windows(windows["train"], windows["validation"], seed=run.seed, tell=tell)
-        with clock("evaluate"):
-            totals = prepared.score(forecaster, windows["test"], residuals.look)
+    with PeakMemory(prepared.values_TC.device) as memory, clock("evaluate"):
+        totals = prepared.score(forecaster, windows["test"], residuals.look)
+    memory.mib = max(memory.mib, fitted.memory.mib)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
     answer = {
         "metrics": scores(totals, prepared, run),
-        "cost": _cost(forecaster, panel.num_channels, inference, memory, clock.seconds),
+        "cost": _cost(fitted, panel.num_channels, inference, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
@@ -266,7 +405,7 @@ def _answer(
     arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
     if panel.has_items:
         arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
-    return answer, arrays, forecaster
+    return answer, arrays
 
 
 def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
@@ -289,16 +428,21 @@ def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster
     )
 
 
-def _cost(
-    forecaster: Forecaster, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]
-) -> Cost:
-    log = forecaster.training_log
+def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]) -> Cost:
+    forecaster, log = fitted.forecaster, fitted.forecaster.training_log
     in_clocks = log.train_seconds + log.validate_seconds + log.gradient_seconds + log.log_seconds
     building = max(seconds["fit"] - in_clocks, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
         **_speed(forecaster, inference),
+        packed=fitted.packed,
+        step_graph=log.graph,
+        # Of seeds that were trained together: an equal share, as if all had seen as many windows.
+        train_joules=fitted.meter.per_thousand(log.windows_seen * fitted.packed),
+        predict_joules=inference.joules,
+        gpu_busy_percent=fitted.meter.busy_percent,
+        energy_note=fitted.meter.note,
         peak_memory_mib=memory.mib,
         peak_memory_kind=memory.kind,
         steps=log.steps,
@@ -333,7 +477,8 @@ def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
 
 
 def measured_alone(record: Record, prepared: Prepared) -> Record:
-    """The record with its speeds read anew, from about a second of training without validation and from inference.
+    """The record with its speeds read anew, from about a second of training without validation and from inference; and
+    its memory, where that was read of several seeds together.
 
     For when nothing else runs here. The record stays as it is where it was made on another machine.
     """
@@ -346,9 +491,14 @@ def measured_alone(record: Record, prepared: Prepared) -> Record:
     short = recipe.model_copy(update={"max_steps": steps, "validate_every": steps})
     windows = prepared.windows(record.run)
     forecaster = prepared.forecaster(record.run.model_copy(update={"recipe": short}))
-    forecaster.fit_windows(windows["train"], windows["validation"].head(1), seed=record.run.seed)
-    speed = _speed(forecaster, measure_inference(forecaster, windows["validation"]))
-    return record.model_copy(update={"cost": cost.model_copy(update={**speed, "num_workers": 1})})
+    with PeakMemory(prepared.values_TC.device) as memory:
+        forecaster.fit_windows(
+            windows["train"], windows["validation"].head(EVALUATION_BATCH_SIZE), seed=record.run.seed
+        )
+    anew = {**_speed(forecaster, measure_inference(forecaster, windows["validation"])), "num_workers": 1, "packed": 1}
+    if cost.packed > 1:
+        anew["peak_memory_mib"] = memory.mib
+    return record.model_copy(update={"cost": cost.model_copy(update=anew)})
 
 
 def flops_before(run: Run, prepared: Prepared) -> int:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from tsbench.errors import TsbenchError
 
 if TYPE_CHECKING:
-    from tsbench.bench.records import Record
-    from tsbench.bench.runner import Prepared
+    from tsbench.bench.records import Packing, Record, Run
+    from tsbench.bench.runner import Fitted, Prepared
     from tsbench.bench.workers import Setting
     from tsbench.training.progress import Progress
 
@@ -62,7 +63,15 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
     import torch
 
     from tsbench.bench.records import RecordStore, forecaster_path
-    from tsbench.bench.runner import Prepared, execute, flops_before, measured_alone, open_log, record_of
+    from tsbench.bench.runner import (
+        Prepared,
+        execute,
+        fit_if_it_pays,
+        flops_before,
+        measured_alone,
+        open_log,
+        record_of,
+    )
     from tsbench.training.devices import check_precision, resolve_device
 
     torch.set_num_threads(1)  # where OMP_NUM_THREADS is not read
@@ -78,22 +87,37 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
         return prepared
 
     tell("ready", [flops_before(run, prepare(run.dataset)) for run in setting.to_count])
+
+    def carry_out(run: Run, packing: Packing | None, fitted: Fitted | None = None) -> None:
+        keep = forecaster_path(setting.folder, run.key()) if setting.keep_forecasters else None
+        here = prepare(run.dataset)
+        log = open_log(setting.loggers, setting.folder, run)
+        record, arrays = execute(run, here, _now_and_then(tell), keep, log, fitted=fitted, packing=packing)
+        store.write(_beside(record, setting.num_workers), arrays)
+        for problem in log.problems if log else ():
+            tell("warns", problem)
+        tell("recorded", run.key())
+
     while True:
         _give_memory_back()
-        request, run, *words = requests.get()
-        match request:
-            case "run":
-                keep = forecaster_path(setting.folder, run.key()) if setting.keep_forecasters else None
-                log = open_log(setting.loggers, setting.folder, run)
-                record, arrays = execute(run, prepare(run.dataset), _now_and_then(tell), keep, log)
-                store.write(_beside(record, setting.num_workers), arrays)
-                for problem in log.problems if log else ():
-                    tell("warns", problem)
-            case "give up":
-                reason, detail = words
+        match requests.get():
+            case "run", run, packing:
+                carry_out(run, packing)
+            case "together", runs:
+                here, starts = prepare(runs[0].dataset), partial(tell, "packs")
+                packing, pack = fit_if_it_pays(
+                    runs, here, setting.pack, _now_and_then(tell), starts, followed=bool(setting.loggers)
+                )
+                if pack is None:
+                    tell("unpacks", packing)
+                else:
+                    for run, fitted in zip(runs, pack, strict=True):
+                        carry_out(run, packing, fitted)
+            case "give up", run, reason, detail:
                 record = record_of(run, prepare(run.dataset), status="failed", reason=reason, detail=detail)
                 store.write(_beside(record, setting.num_workers))
-            case "measure":
+                tell("recorded", run.key())
+            case "measure", run:
                 with suppress(Exception):  # the speeds that were read beside other workers stay
                     record = measured_alone(store.read(run.key()), prepare(run.dataset))
                     store.write(record, store.arrays(run.key()))

@@ -30,7 +30,8 @@ import psutil
 
 from tsbench.bench.estimate import Estimate
 from tsbench.bench.observer import Observer
-from tsbench.bench.records import Plan, PlannedRun, RecordStore, Run
+from tsbench.bench.packing import grouped
+from tsbench.bench.records import Packing, Plan, PlannedRun, RecordStore, Run, measured_beside_others
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, MachineError, TsbenchError
 from tsbench.models.registry import model_spec
@@ -70,6 +71,8 @@ class Setting:
     recipes: list[Recipe]
     """Of the whole plan: one that the device cannot do is refused before the first run."""
     keep_forecasters: bool
+    pack: str
+    """When seeds are trained together, see `PACKS`."""
     loggers: Sequence[str] = ()
 
 
@@ -126,12 +129,14 @@ def run_in_workers(
     estimate: Estimate,
     measure_alone: bool,
     keep_forecasters: bool = False,
+    pack: str = "never",
     loggers: Sequence[str] = (),
 ) -> None:
     """Execute these runs of a plan, longest first, in so many processes; each record is on the disk before its worker
     takes the next run.
 
-    A worker's death costs one run. It is tried once more; after a second death it is recorded as failed.
+    A worker's death costs one run, or the seeds that it trained together. Each is tried once more, by itself; after a
+    second death it is recorded as failed.
 
     measure_alone: read each model's speed again when nothing else runs, from its first finished seed; also what an
     interrupted matrix did not come to. keep_forecasters: also what was trained. loggers: trackers of every run.
@@ -144,26 +149,13 @@ def run_in_workers(
         to_count=estimate.without_flops(runs),
         recipes=list({planned.run.recipe.model_dump_json(): planned.run.recipe for planned in plan.runs}.values()),
         keep_forecasters=keep_forecasters,
+        pack=pack,
         loggers=loggers,
     )
     with _Pool(setting, observer, estimate) as pool:
         pool.carry_out(runs, setting.num_workers)
         if measure_alone:
-            pool.measure(_measured_beside_others(plan, RecordStore(folder)))
-
-
-def _measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
-    """The first finished seed of every label and task whose speed was only read while other workers were busy."""
-    first: dict[tuple[Any, ...], PlannedRun] = {}
-    alone = set()
-    for planned in plan.runs:
-        entry, key = (planned.label, *planned.run.task), planned.run.key()
-        cost = store.read(key).cost if key in store else None
-        if cost is not None:
-            first.setdefault(entry, planned)
-            if cost.num_workers == 1:
-                alone.add(entry)
-    return [planned for entry, planned in first.items() if entry not in alone]
+            pool.measure(measured_beside_others(plan, RecordStore(folder)))
 
 
 class _Worker:
@@ -171,8 +163,9 @@ class _Worker:
 
     def __init__(self, inbox: SimpleQueue[tuple[_Worker, str, Any]]) -> None:
         self.ready = False
-        self.planned: PlannedRun | None = None
-        """What it is busy with."""
+        self.busy_with: list[PlannedRun] = []
+        """One run, or several that differ in their seed alone; those of them without a record."""
+        self.is_busy = False
         # It finds what this process finds, a notebook's changes of sys.path included.
         code = f"import sys; sys.path[:] = {sys.path!r}; from tsbench.bench.worker import main; main()"
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
@@ -224,12 +217,13 @@ class _Pool:
         self.store = RecordStore(setting.folder)
         self.workers: list[_Worker] = []
         self.inbox: SimpleQueue[tuple[_Worker, str, Any]] = SimpleQueue()
-        self.waiting: deque[PlannedRun] = deque()
-        self.num_open = 0
-        """Waiting or in a worker's hands."""
+        self.waiting: deque[list[PlannedRun]] = deque()
+        """In the portions in which workers take them."""
         self.measures = False
         self.deaths: dict[str, list[str]] = defaultdict(list)
         """How workers died, by the key of the run they were busy with."""
+        self.packings: dict[str, Packing] = {}
+        """Why a run is done by itself that might be trained with its siblings, by its key."""
         self.last_print = ""
 
     def __enter__(self) -> _Pool:
@@ -248,14 +242,23 @@ class _Pool:
         self._work_off(runs, 1)
 
     def _work_off(self, runs: list[PlannedRun], num_workers: int) -> None:
-        self.waiting, self.num_open = deque(runs), len(runs)
+        self.waiting = deque(self._portions(runs, num_workers))
         self._resize(min(num_workers, len(runs)))
         for worker in self.workers:
             self._give(worker)
-        while self.num_open:
+        while self.waiting or any(worker.is_busy for worker in self.workers):
             worker, event, content = self.inbox.get()
             if worker in self.workers:  # not dismissed
                 getattr(self, f"_{event}")(worker, content)
+
+    def _portions(self, runs: list[PlannedRun], num_workers: int) -> list[list[PlannedRun]]:
+        """Seeds that may be trained together side by side, unless a worker would then have nothing to do.
+
+        Those that are known to be better off alone, or were in the hands of a worker that died, are by themselves.
+        """
+        tried = [run for run in runs if run.run.key() in self.packings or self.deaths.get(run.run.key())]
+        portions = grouped(tried, "never") + grouped((run for run in runs if run not in tried), self.setting.pack)
+        return grouped(runs, "never") if self.measures or len(portions) < num_workers else portions
 
     def _resize(self, num_workers: int) -> None:
         """Keep those that are ready, dismiss who is too many, start who is missing."""
@@ -271,16 +274,21 @@ class _Pool:
         """The next run, if the worker is ready for one and one is waiting."""
         if not (worker.ready and self.waiting):
             return
-        worker.planned = planned = self.waiting.popleft()
-        deaths = self.deaths[planned.run.key()]
+        worker.busy_with, worker.is_busy = self.waiting.popleft(), True
+        portion = worker.busy_with
+        if len(portion) > 1:  # it is told of them that they start when it is known that they do so together
+            worker.tell(("together", [planned.run for planned in portion]))
+            return
+        (planned,) = portion
+        key = planned.run.key()
         if self.measures:
             self.observer.measures(planned)
             worker.tell(("measure", planned.run))
-        elif len(deaths) < 2:
+        elif len(self.deaths[key]) < 2:
             self.observer.starts(planned)
-            worker.tell(("run", planned.run))
+            worker.tell(("run", planned.run, self.packings.get(key)))
         else:
-            worker.tell(("give up", planned.run, _died_twice(*deaths), self.last_print))
+            worker.tell(("give up", planned.run, _died_twice(*self.deaths[key]), self.last_print))
 
     # What workers say
 
@@ -290,24 +298,39 @@ class _Pool:
             for run, count in zip(self.setting.to_count, flops, strict=True):
                 self.estimate.learn_flops(run, count)
             if not self.measures:
-                self.waiting = deque(self.estimate.longest_first(self.waiting))
+                runs = self.estimate.longest_first(planned for portion in self.waiting for planned in portion)
+                self.waiting = deque(self._portions(runs, len(self.workers)))
         worker.ready = True
         self._give(worker)
 
     def _advances(self, worker: _Worker, progress: Progress) -> None:
-        assert worker.planned
-        self.observer.advances(worker.planned, progress)
+        for planned in worker.busy_with:
+            self.observer.advances(planned, progress)
+
+    def _packs(self, worker: _Worker, _: None) -> None:
+        for planned in worker.busy_with:
+            self.observer.starts(planned)
+
+    def _unpacks(self, worker: _Worker, packing: Packing) -> None:
+        """It does not pay: its runs are for all workers, one by one."""
+        self.packings |= {planned.run.key(): packing for planned in worker.busy_with}
+        self.waiting.extendleft([planned] for planned in reversed(worker.busy_with))
+        worker.busy_with = []
+        for idle in self.workers:
+            if not idle.is_busy:
+                self._give(idle)
+
+    def _recorded(self, worker: _Worker, key: str) -> None:
+        (planned,) = (planned for planned in worker.busy_with if planned.run.key() == key)
+        worker.busy_with = [other for other in worker.busy_with if other is not planned]
+        self.observer.ends(planned, self.store.read(key))
 
     def _warns(self, worker: _Worker, what: str) -> None:
-        assert worker.planned
-        self.observer.warns(worker.planned, what)
+        (planned,) = worker.busy_with  # loggers follow no seeds that train together
+        self.observer.warns(planned, what)
 
     def _done(self, worker: _Worker, _: None) -> None:
-        planned, worker.planned = worker.planned, None
-        assert planned
-        self.num_open -= 1
-        if not self.measures:
-            self.observer.ends(planned, self.store.read(planned.run.key()))
+        worker.busy_with, worker.is_busy = [], False
         self._give(worker)
 
     def _raises(self, worker: _Worker, error: TsbenchError) -> None:
@@ -317,16 +340,14 @@ class _Pool:
         self.workers.remove(worker)
         how, self.last_print = worker.last_words()
         worker.kill()
-        planned = worker.planned
         if not worker.ready and not self.workers:
             last_line = (self.last_print.strip().splitlines() or ["it said nothing"])[-1]
             raise MachineError(f"no worker process could start ({how}: {last_line}); try --workers 1")
-        if planned is None:
+        if not worker.is_busy:
             return
-        if self.measures:  # the speeds that were read beside others stay
-            self.num_open -= 1
-        else:
-            self._try_again(planned, how)
+        if not self.measures:  # else the speeds that were read beside others stay
+            for planned in reversed(worker.busy_with):
+                self._try_again(planned, how)
         self._replace()
 
     def _try_again(self, planned: PlannedRun, how: str) -> None:
@@ -334,12 +355,12 @@ class _Pool:
         deaths.append(how)
         if len(deaths) > 2:  # not even the failure could be recorded
             raise MachineError(f"worker processes die whatever they do ({', '.join(deaths)}); try --workers 1")
-        self.waiting.appendleft(planned)
+        self.waiting.appendleft([planned])
         if len(deaths) == 1:
             self.observer.starts_again(planned, f"the worker process died ({how})")
 
     def _replace(self) -> None:
-        idle = next((worker for worker in self.workers if worker.ready and worker.planned is None), None)
+        idle = next((worker for worker in self.workers if worker.ready and not worker.is_busy), None)
         if idle:
             self._give(idle)
         elif self.waiting:

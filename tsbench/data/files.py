@@ -15,7 +15,8 @@ from tsbench.resources import resource_dir
 DATA_VARIABLE = "TSBENCH_DATA"
 """Environment variable with folders to search, written like PATH."""
 CACHE_VARIABLE = "TSBENCH_CACHE"
-"""Environment variable with the folder for downloads; without it, the user's cache folder."""
+"""Environment variable with the folder for downloads and for what was measured on this machine; without it, the user's
+cache folder."""
 
 
 _PACKED = {".gz", ".bz2", ".xz", ".zip"}
@@ -47,7 +48,7 @@ def _raw(path: Path) -> bytes:
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept."""
+    """Where downloads are kept, and what was measured on this machine."""
     from platformdirs import user_cache_path
 
     return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("tsbench", appauthor=False))

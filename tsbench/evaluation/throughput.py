@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tsbench.data.windows import Windows
+from tsbench.evaluation.energy import GpuMeter
 from tsbench.training.devices import synchronise
 from tsbench.training.forecaster import Forecaster
 
@@ -40,6 +41,8 @@ class Inference:
     """Of one window at a time."""
     further: dict[int, float]
     """Windows per second in batches of other sizes."""
+    joules: float | None = None
+    """Per 1,000 windows in batches, warm-up included; None where there is no GPU that counts."""
 
     @property
     def by_batch_size(self) -> dict[int, float]:
@@ -71,11 +74,13 @@ def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: floa
         parts = [part[:size].contiguous() for part in (context, *covariates)]
         return _samples(lambda: forecaster.infer(*parts), device, seconds)
 
-    rates = [count / sample for sample in timed(count, seconds)]
+    with GpuMeter(device) as meter:
+        rates = [count / sample for sample in timed(count, seconds)]
+    joules = meter.per_thousand(count * (len(rates) + _WARM_UP_CALLS))
     latencies = [1000 * sample for sample in timed(1, seconds)]
     sizes = [size for size in FURTHER_BATCH_SIZES if size < count]
     further = {size: size / float(np.median(timed(size, seconds / 4))) for size in sizes}
-    return Inference(count, rates, latencies, further)
+    return Inference(count, rates, latencies, further, joules)
 
 
 def _samples(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:

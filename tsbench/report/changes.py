@@ -302,9 +302,9 @@ def _differences(first: Results, second: Results, pairs: list[_Pair], any_machin
             "their costs are compared all the same" if any_machine else "costs of different ones are not compared"
         )
         yield f"machines: {listed(machines[0])} before, {listed(machines[1])} after; {consequence}"
-    workers = [sorted({e.num_workers_timed for p in pairs for e in (p.both[side],)}) for side in (0, 1)]
-    if workers[0] != workers[1]:
-        yield f"speeds were read beside {listed([str(n) for n in workers[0]])} workers before, {workers[1]} after"
+    shared = [listed([str(n) for n in sorted({p.both[side].num_runs_timed for p in pairs})]) for side in (0, 1)]
+    if shared[0] != shared[1]:
+        yield f"runs that shared the machine while speeds were read: {shared[0]} before, {shared[1]} after"
     versions = [_versions(results.records) for results in (first, second)]
     for name in sorted({*versions[0], *versions[1]}):
         before, after = (listed(found.get(name, ["none"])) for found in versions)
@@ -343,7 +343,7 @@ def _settings(pair: _Pair) -> Iterator[str]:
 
 def _same_machine(pair: _Pair) -> bool:
     machines = {describe_machine(record) for entry in pair.both for record in entry.finished}
-    return len(machines) <= 1 and pair.before.num_workers_timed == pair.after.num_workers_timed
+    return len(machines) <= 1 and pair.before.num_runs_timed == pair.after.num_runs_timed
 
 
 # Costs
@@ -369,7 +369,7 @@ def _samples(entry: Entry, name: str) -> list[list[float]]:
     found = []
     for record in entry.finished:
         cost = record.cost
-        if cost is None or cost.num_workers != entry.num_workers_timed:
+        if cost is None or cost.shared_by != entry.num_runs_timed:
             continue
         rate = 1000 * record.run.recipe.batch_size
         samples = (

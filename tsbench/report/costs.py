@@ -136,7 +136,7 @@ def speed(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Pictu
 def _timed(entry: Entry) -> Cost | None:
     """The cost of the first seed that was timed beside the fewest workers."""
     costs = [record.cost for record in entry.finished if record.cost and record.cost.predict_by_batch_size]
-    return next((cost for cost in costs if cost.num_workers == entry.num_workers_timed), None)
+    return next((cost for cost in costs if cost.shared_by == entry.num_runs_timed), None)
 
 
 def _logarithmic(axes: Axes, values: Sequence[float]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tsbench.errors import ConfigError, unknown
-from tsbench.report import figures, tables
+from tsbench.report import costs, figures, residuals, tables
 from tsbench.report.across import across_tasks
 from tsbench.report.svg import kept_figures
 from tsbench.report.tables import Results, TaskResults, read_results
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 _DRAWN: dict[str, Callable[[Results, TaskResults, dict[str, Pen]], Picture | None]] = {
     "cost": lambda results, task, pens: figures.accuracy_against_throughput(task, pens),
+    "costs": lambda results, task, pens: costs.accuracy_against_costs(task, pens),
+    "quality": lambda results, task, pens: costs.time_to_quality(task, pens),
+    "speed": lambda results, task, pens: costs.speed(task, pens),
     "steps": lambda results, task, pens: figures.error_by_step(task, pens),
     "forecasts": lambda results, task, pens: figures.forecasts(task, task.store, pens),
+    "errors": lambda results, task, pens: residuals.where_errors_lie(task, pens),
+    "residuals": lambda results, task, pens: residuals.residuals(task, pens),
     "training": lambda results, task, pens: figures.training_curves(task, pens),
 }
 
@@ -42,7 +47,8 @@ def ranking(folder: str | Path) -> pd.DataFrame:
 
 
 def figure(folder: str | Path, name: str, *, task: int = 0) -> Figure:
-    """One picture of the report, to show or to save: cost, steps, forecasts or training.
+    """One picture of the report, to show or to save: cost, costs, quality, speed, steps, forecasts, errors, residuals
+    or training.
 
     task: its number in the order of the report, from 0.
 

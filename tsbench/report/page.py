@@ -565,7 +565,21 @@ def cost_notes(results: Results) -> list[str]:
         notes.append("Where norms of gradients were recorded, the timed steps took them too, and were slower for it.")
     if len(results.machines) > 1:
         notes.append("These runs were made on different machines: errors may be compared, the cost columns may not.")
-    return notes + _about_workers(results)
+    return notes + _about_packs(results) + _about_workers(results)
+
+
+def _about_packs(results: Results) -> list[str]:
+    """Whose seeds were trained together."""
+    packed = {
+        entry.label: max(record.packing.seeds for record in entry.finished if record.packing)
+        for task in results.tasks
+        for entry in task.entries
+        if any(record.packing and record.packing.seeds > 1 for record in entry.finished)
+    }
+    if not packed:
+        return []
+    shown = listed([f"{label} ({seeds})" for label, seeds in packed.items()])
+    return [f"Seeds that were trained together in one step, and their number: {shown}. Fit s is a seed's share."]
 
 
 def _about_workers(results: Results) -> list[str]:
@@ -573,7 +587,7 @@ def _about_workers(results: Results) -> list[str]:
     most = max((record.machine.num_workers for record in results.records), default=1)
     if most == 1:
         return []
-    beside = [entry.label for task in results.tasks for entry in task.entries if entry.num_workers_timed > 1]
+    beside = [entry.label for task in results.tasks for entry in task.entries if entry.num_runs_timed > 1]
     shared = f"Up to {most} workers made these runs side by side, and Fit s was read then"
     if not beside:
         return [f"{shared}; throughput and latency were read afterwards, one model at a time on a quiet machine."]

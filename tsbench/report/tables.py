@@ -102,18 +102,18 @@ class Entry:
         return fmean(value for value in values if value is not None) if any(v is not None for v in values) else math.nan
 
     @property
-    def num_workers_timed(self) -> int:
-        """Worker processes that shared the machine while the speeds in the table were read: 1 is alone."""
-        return min((record.cost.num_workers for record in self.finished if record.cost), default=1)
+    def num_runs_timed(self) -> int:
+        """Runs that shared the machine while the speeds in the table were read: 1 is alone."""
+        return min((record.cost.shared_by for record in self.finished if record.cost), default=1)
 
     def cost(self, name: str) -> float | None:
         """Median over the finished seeds; None where nobody measured it.
 
-        Of speeds, only over the seeds that were timed beside the fewest workers.
+        Of speeds, only over the seeds that were timed beside the fewest others.
         """
         costs = [record.cost for record in self.finished if record.cost]
         if name in _SPEEDS:
-            costs = [cost for cost in costs if cost.num_workers == self.num_workers_timed]
+            costs = [cost for cost in costs if cost.shared_by == self.num_runs_timed]
         values = [getattr(cost, name) for cost in costs]
         values = [value for value in values if value is not None]
         return float(median(values)) if values else None

@@ -21,9 +21,19 @@ def resolve_device(name: str) -> torch.device:
 
 
 def check_precision(recipe: Recipe, device: torch.device) -> None:
-    """Raises ConfigError for half precision on a CPU, which no trainer supports."""
-    if recipe.precision == "16" and device.type == "cpu":
-        raise ConfigError("--precision 16 needs a GPU; on a CPU use 32, bf16 or 64")
+    """Raises ConfigError for what needs a GPU on a CPU: half precision, which no trainer supports there, and TF32."""
+    if recipe.precision in ("16", "tf32") and device.type == "cpu":
+        raise ConfigError(f"--precision {recipe.precision} needs a GPU; on a CPU use 32, bf16 or 64")
+
+
+def set_precision(recipe: Recipe, device: torch.device) -> None:
+    """Tell a GPU's libraries whether they may multiply in TF32: cuDNN, unlike matrix products, would by itself.
+
+    Raises ConfigError as `check_precision` does.
+    """
+    check_precision(recipe, device)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = recipe.precision == "tf32"
 
 
 def synchronise(device: torch.device) -> None:

@@ -32,7 +32,13 @@ _FIRST_CHUNK_STEPS = 5
 
 VALIDATION_BATCH_SIZE = 256
 
-_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed", "64": "64-true"}
+_PRECISIONS: dict[str, Any] = {
+    "32": "32-true",
+    "tf32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+    "64": "64-true",
+}
 
 
 class Chunk:
@@ -45,7 +51,7 @@ class Chunk:
         self.windows, self.picks_KB = windows, picks_KB
 
     def to(self, device: torch.device, **_: Any) -> Chunk:
-        return Chunk(self.windows, self.picks_KB.to(device))
+        return type(self)(self.windows, self.picks_KB.to(device))
 
     def batches(self) -> Iterator[Batch]:
         return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
@@ -70,6 +76,8 @@ class WholePart:
 class ChunkStream:
     """What the Trainer iterates over: each pass goes on where the one before ended, for `validate_every` steps."""
 
+    chunk = Chunk
+
     def __init__(self, windows: Windows, recipe: Recipe, seed: int) -> None:
         self.windows, self.interval = windows, recipe.validate_every
         self.chunk_steps = _FIRST_CHUNK_STEPS
@@ -79,7 +87,7 @@ class ChunkStream:
         left = self.interval
         while picks := list(islice(self._picks, min(self.chunk_steps, left))):
             left -= len(picks)
-            yield Chunk(self.windows, torch.stack(picks))
+            yield self.chunk(self.windows, torch.stack(picks))
 
     def pace(self, seconds_per_step: float) -> None:
         """Make the next chunks so long that they take `CHUNK_SECONDS`; what is trained on does not depend on it."""
@@ -101,6 +109,8 @@ class Training:
     """Steps and seconds of each chunk, device synchronised."""
     train_seconds: float = 0.0
     validate_seconds: float = 0.0
+    graph: str = ""
+    """On a GPU: whether a step was captured as a CUDA graph, or why not."""
     gradient_seconds: float = 0.0
     """What `gradients` took at looks; in no other clock."""
     log_seconds: float = 0.0
@@ -123,17 +133,30 @@ def train(
     Raises Diverged when the loss leaves the finite numbers.
     """
     stream = ChunkStream(windows, recipe, seed)
+    callbacks = [
+        BestWeights(training),
+        EarlyStopping("val_loss", patience=recipe.patience, check_finite=False),
+        Stopwatch(training, stream, recipe, tell),
+    ]
+    run_trainer(forecaster, recipe, stream, validation, callbacks, device)
+
+
+def run_trainer(
+    module: pl.LightningModule,
+    recipe: Recipe,
+    stream: ChunkStream,
+    validation: Windows,
+    callbacks: list[Callback],
+    device: torch.device,
+) -> None:
+    """Lightning's Trainer with all but the loop left out."""
     with _Quiet():
         trainer = pl.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             precision=_PRECISIONS[recipe.precision],
             max_epochs=-(-recipe.max_steps // recipe.validate_every),
-            callbacks=[
-                BestWeights(training),
-                EarlyStopping("val_loss", patience=recipe.patience, check_finite=False),
-                Stopwatch(training, stream, recipe, tell),
-            ],
+            callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -141,7 +164,7 @@ def train(
             num_sanity_val_steps=0,
         )
         try:
-            trainer.fit(forecaster, stream, WholePart(validation))
+            trainer.fit(module, stream, WholePart(validation))
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
 

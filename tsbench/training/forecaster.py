@@ -30,9 +30,10 @@ from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import check_precision, resolve_device, synchronise
+from tsbench.training.devices import resolve_device, set_precision, synchronise
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
+from tsbench.training.graphs import StepGraph, step_graph
 from tsbench.training.loggers import RunLog
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
@@ -355,21 +356,12 @@ class Forecaster(pl.LightningModule):
         return callbacks
 
     def configure_optimizers(self) -> Any:
-        recipe, parameters = self.recipe, self._parameter_groups()
-        common = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
-        optimizer: torch.optim.Optimizer
-        match recipe.optimizer:
-            case "adamw":
-                optimizer = torch.optim.AdamW(parameters, **common)  # type: ignore[arg-type]
-            case "adam":
-                optimizer = torch.optim.Adam(parameters, **common)  # type: ignore[arg-type]
-            case "sgd":
-                optimizer = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **common)  # type: ignore[arg-type]
-        if recipe.schedule == "constant":
+        optimizer = make_optimizer(self.recipe, self.parameter_groups(), self.device)
+        if self.recipe.schedule == "constant":
             return optimizer
         return [optimizer], [CosineAnnealingLR(optimizer, T_max=self._num_steps())]
 
-    def _parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """The weights to train, each in the recipe's first group whose pattern fits, or in the common one."""
         assert self.model is not None, "configure_model() comes first"
         left = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
@@ -393,20 +385,30 @@ class Forecaster(pl.LightningModule):
         self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
         self._gradient_scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self._graph: StepGraph | None = None
 
     def training_step(self, batch: Chunk | Batch, batch_idx: int) -> dict[str, Tensor]:
         """One optimizer step for a batch of windows, or one for each of a chunk; the device is not waited for."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         if not isinstance(batch, Chunk):
-            return {"loss": self._step(batch, optimizer, self.manual_backward)}
+            loss = self._step(batch, optimizer, self.manual_backward)
+            self._count_step()
+            return {"loss": loss}
         # In a chunk, Lightning's hooks around each backward and step have nobody to serve and would cost more than the
         # step of a small model; but half precision's scaler and the recording of gradients work through them.
         if self._gradient_scaler is None and not self.recipe.gradient_norms:
             take = partial(self._step, optimizer=optimizer.optimizer, backward=Tensor.backward)
+            why_not = ""
         else:
             take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
-        for windows in batch.batches():
-            loss = take(windows)
+            why_not = "the gradient scaler and the norms of gradients work step by step"
+        if self._graph is None:
+            windows = batch.windows
+            self._graph = step_graph(lambda picks_B: take(windows.batch(picks_B)), self.device, why_not)
+        for picks_B in batch.picks_KB:
+            loss = self._graph(picks_B)
+            self._count_step()
+        self.training_log.graph = self._graph.state
         return {"loss": loss}
 
     def _step(
@@ -415,7 +417,8 @@ class Forecaster(pl.LightningModule):
         optimizer: LightningOptimizer | torch.optim.Optimizer,
         backward: Callable[[Tensor], Any],
     ) -> Tensor:
-        loss = self._loss(batch)
+        """All of a step that is done on the device, which is not waited for."""
+        loss = self.loss(batch)
         for parameter in self._trained:
             parameter.grad = None
         backward(loss)
@@ -424,14 +427,18 @@ class Forecaster(pl.LightningModule):
                 self._gradient_scaler.unscale_(cast(LightningOptimizer, optimizer).optimizer)
             _clip([p.grad for p in self._trained if p.grad is not None], self.recipe.gradient_clip)
         optimizer.step()
-        if self._scheduler is not None:
-            self._scheduler.step()
         loss = loss.detach()
         self._train_loss.add_(loss)  # not +=, which a module takes for a new attribute
-        self._steps_taken += 1
         return loss
 
-    def _loss(self, batch: Batch, reduction: str = "mean") -> Tensor:
+    def _count_step(self) -> None:
+        """What is left of a step for the host."""
+        if self._scheduler is not None:
+            self._scheduler.step()
+        self._steps_taken += 1
+
+    def loss(self, batch: Batch, reduction: str = "mean") -> Tensor:
+        """Of the forecast on scaled values, as the recipe wants it."""
         context_BLC, target_BHC, *covariates = batch
         dtype = self.dtype  # float64 with precision 64, whatever the panel holds
         seen_BLC, target_BHC = self._seen(context_BLC.to(dtype)), self._seen(target_BHC.to(dtype))
@@ -449,28 +456,31 @@ class Forecaster(pl.LightningModule):
         loss_BHC = pinball(forecast, target_BHC, self.levels_Q.to(forecast)).mean(-1)
         return loss_BHC.mean() if reduction == "mean" else loss_BHC.sum()
 
+    def on_train_end(self) -> None:
+        self._graph = None  # its memory on the GPU
+
     def on_validation_start(self) -> None:
         self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._val_count = 0
 
     def validation_step(self, batch: WholePart | Batch, batch_idx: int) -> None:
         for windows in batch.batches() if isinstance(batch, WholePart) else [batch]:
-            self._val_loss += self._loss(windows, reduction="sum")
+            self._val_loss += self.loss(windows, reduction="sum")
             self._val_count += windows[1].numel()
 
     def on_validation_epoch_end(self) -> None:
-        losses = {"val_loss": float(self._val_loss) / self._val_count}
+        losses = {"val_loss": self.validation_loss()}
         steps = self._steps_taken - self._steps_at_look
         if steps:  # none in a Trainer's sanity check, which comes before the training
             losses["train_loss"] = float(self._train_loss) / steps
-        if not np.isfinite(list(losses.values())).all():
-            shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
-            raise Diverged(
-                f"loss left the finite numbers before step {self._steps_taken} ({shown}); try a smaller learning_rate"
-            )
+        check_finite(losses, self._steps_taken)
         self.log_dict(losses)
         self._train_loss.zero_()
         self._steps_at_look = self._steps_taken
+
+    def validation_loss(self) -> float:
+        """Mean over all values since `on_validation_start`."""
+        return float(self._val_loss) / self._val_count
 
     # In a script
 
@@ -510,7 +520,7 @@ class Forecaster(pl.LightningModule):
     ) -> Forecaster:
         """What `fit` does with windows of scaled values that lie on the device already."""
         device = windows.starts_N.device
-        check_precision(self.recipe, device)
+        set_precision(self.recipe, device)
         self.training_log = Training()
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):
@@ -735,6 +745,28 @@ class Forecaster(pl.LightningModule):
             forecaster.covariate_scaler = Scaler(*kept["covariate_scale"].numpy())
         forecaster.shifts_HCQ = kept.get("shifts")
         return forecaster.eval()
+
+
+def check_finite(losses: Mapping[str, float], step: int) -> None:
+    """Raises Diverged."""
+    if not np.isfinite(list(losses.values())).all():
+        shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
+        raise Diverged(f"loss left the finite numbers before step {step} ({shown}); try a smaller learning_rate")
+
+
+def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
+    """On a GPU with all that changes from step to step in tensors, so that a step can be captured."""
+    common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+    capturable = device.type == "cuda"
+    if capturable:
+        groups = [{**group, "lr": torch.tensor(group["lr"], device=device)} for group in groups]
+    match recipe.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, capturable=capturable, **common)
+        case "adam":
+            return torch.optim.Adam(groups, capturable=capturable, **common)
+        case "sgd":
+            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **common)
 
 
 def _kept(scaler: Scaler) -> Tensor:

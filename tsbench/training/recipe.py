@@ -59,7 +59,8 @@ class Recipe(BaseModel):
     """Stop after so many looks without a new best; the best weights are kept in any case."""
     gradient_clip: float | None = Field(1.0, gt=0)
     """Largest norm of the whole gradient."""
-    precision: Annotated[Literal["32", "bf16", "16", "64"], BeforeValidator(str)] = "32"
+    precision: Annotated[Literal["32", "tf32", "bf16", "16", "64"], BeforeValidator(str)] = "32"
+    """tf32: products of single precision with ten bits after the point, on a GPU; 32 uses them nowhere."""
     instance_norm: Literal["revin", "mean", "last", "none"] = "revin"
     """What is taken off each window's channels and put back on the forecast: mean and standard deviation
     (RevIN without affine part, Kim et al. 2022), the mean, the last value, or nothing."""

@@ -26,7 +26,7 @@ class Tracks(Callback):
             {
                 "train_loss": point["train_loss"],
                 "val_loss": point["val_loss"],
-                "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+                "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),  # a tensor on a GPU
                 "steps_per_second": steps / seconds,
             },
         )
