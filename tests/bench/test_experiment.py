@@ -497,6 +497,7 @@ ASKED_FOR["long"] = ASKED_FOR["ltsf"] | {"transformer_encdec"}
 ASKED_FOR["m4_hourly"] = TWELVE | {"nlinear", "ridge", "naive2"}
 ASKED_FOR["fev"] = {"naive", "seasonal_naive", "linear"}
 ASKED_FOR["ablation"] = TWELVE - {"profile", "dlinear"}
+ASKED_FOR["quantiles"] = {"naive", "seasonal_naive", "linear", "ridge", "gru"}
 
 
 @pytest.mark.parametrize("name", list_experiments())

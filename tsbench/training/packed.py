@@ -66,7 +66,7 @@ def fit_together(
     for member in members:
         if member.error is None:
             member.forecaster.load_state_dict(member.best)
-            member.forecaster.calibrate(validation)
+            member.forecaster.eval().calibrate(validation)
         member.forecaster.eval()
     return [member.error for member in members]
 
