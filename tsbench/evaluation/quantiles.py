@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from tsbench.training.quantiles import pinball
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,11 @@ class QuantileTotals:
 
 
 class QuantileSums:
-    """Adds up batches on their device."""
+    """Adds up batches on their device. The rest of this file needs no torch."""
 
     def __init__(self, levels: Sequence[float], horizon: int, device: torch.device) -> None:
+        import torch
+
         self.levels_Q = torch.tensor(levels, dtype=torch.float64, device=device)
         self.by_level_KHQ = torch.zeros(3, horizon, len(levels), dtype=torch.float64, device=device)
         self.by_interval_KHP = torch.zeros(2, horizon, len(levels) // 2, dtype=torch.float64, device=device)
@@ -46,6 +48,10 @@ class QuantileSums:
 
     def add(self, quantiles_BHCQ: Tensor, target_BHC: Tensor, std: Tensor) -> None:
         """Scaled values, and the spread that undoes the scaling."""
+        import torch
+
+        from tsbench.training.quantiles import pinball
+
         loss_BHCQ = pinball(quantiles_BHCQ, target_BHC, self.levels_Q)
         target_BHC1, num_intervals = target_BHC.unsqueeze(-1), len(self.levels_Q) // 2
         lower_BHCP, upper_BHCP = quantiles_BHCQ[..., :num_intervals], quantiles_BHCQ.flip(-1)[..., :num_intervals]
