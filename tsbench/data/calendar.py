@@ -18,7 +18,7 @@ from tsbench.errors import DataError, MachineError, nearest
 _CYCLES: dict[str, Callable[[pd.DatetimeIndex], Any]] = {
     "hour": lambda stamps: (stamps.hour + stamps.minute / 60) / 24,
     "weekday": lambda stamps: stamps.day_of_week / 7,
-    "day_of_year": lambda stamps: (stamps.dayofyear - 1) / 365.25,
+    "day_of_year": lambda stamps: (stamps.day_of_year - 1) / 365.25,
     "month": lambda stamps: (stamps.month - 1) / 12,
 }
 """Where in its cycle a stamp lies, from 0 to 1."""
