@@ -66,7 +66,7 @@ from tsbench.evaluation.throughput import (
     measure_inference,
 )
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import check_precision
+from tsbench.training.devices import check_precision, keep_freed_memory
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
@@ -95,6 +95,7 @@ def run_plan(
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
+    keep_freed_memory()
     store = RecordStore(folder)
     prepared: Prepared | None = None
 
