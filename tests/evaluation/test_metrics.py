@@ -55,18 +55,23 @@ ZIGZAG = panel([[0, 0], [2, 100], [0, 0]])
 def totals_of(
     target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel, item_N: list[int] | None = None
 ) -> ErrorTotals:
-    """What `evaluate` sums up, in loops over every number."""
+    """What `evaluate` sums up, in loops over every number that is there."""
     windows, steps, channels = target_NHC.shape
     item_N = item_N or [0] * windows
     shape = (len(of.items), channels)
     sums = {name: np.zeros((steps, channels)) for name in ("squared", "absolute", "osquared", "oabsolute", "symmetric")}
-    items = {name: np.zeros(shape) for name in ("a", "s", "signed", "size", "symmetric", "mase", "rmsse")}
-    by_window = np.zeros((2, windows))
+    items = {name: np.zeros(shape) for name in ("scored", "a", "s", "signed", "size", "symmetric", "mase", "rmsse")}
+    by_window, counts_N, counts_HC = np.zeros((2, windows)), np.zeros(windows), np.zeros((steps, channels))
     absolute_IC, squared_IC = seasonal_differences(of, of.train.bounds, np.arange(len(of.items)))
     for n in range(windows):
         for h in range(steps):
             for c in range(channels):
                 target, forecast, item = target_NHC[n, h, c], forecast_NHC[n, h, c], (item_N[n], c)
+                if np.isnan(target):
+                    continue
+                counts_N[n] += 1
+                counts_HC[h, c] += 1
+                items["scored"][item] += 1 / steps
                 error = (forecast - target) / SCALER.std[c]
                 size = abs(target) + abs(forecast)
                 symmetric = 200 * abs(target - forecast) / size if size else 0
@@ -83,9 +88,12 @@ def totals_of(
                 still = absolute_IC[item] == 0
                 items["mase"][item] += np.inf if still else abs(forecast - target) / absolute_IC[item] / steps
                 items["rmsse"][item] += np.inf if still else (forecast - target) ** 2 / squared_IC[item] / steps
-                by_window[:, n] += np.array([error**2, abs(error)]) / (steps * channels)
+                by_window[:, n] += np.array([error**2, abs(error)])
     counts = np.bincount(item_N, minlength=len(of.items))
-    return ErrorTotals(*sums.values(), *by_window, ItemTotals(counts, *items.values()))
+    shares_N = counts_N / counts_N.mean()
+    return ErrorTotals(
+        counts_HC, *sums.values(), *(by_window / counts_N), shares_N, ItemTotals(counts, *items.values())
+    )
 
 
 def score(target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel = ZIGZAG) -> dict[str, Any]:
