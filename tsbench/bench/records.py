@@ -170,6 +170,13 @@ class Metrics(_Value):
     quantiles: QuantileMetrics | None = None
     """Where the recipe has quantiles."""
 
+    @property
+    def masked(self) -> str:
+        """What is missing of the scored points, in words; empty where nothing is."""
+        if not self.num_masked_points or self.num_scored_points is None:
+            return ""
+        return f"{self.num_scored_points:,} of {self.num_scored_points + self.num_masked_points:,} points, the others masked"
+
 
 class CurvePoint(_Value):
     """One look at the validation split."""

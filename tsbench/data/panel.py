@@ -106,7 +106,8 @@ class Panel:
         parts = (self.train, self.validation, self.test)
         found = [(part.name, int(np.isnan(values).sum()), values.size) for part in parts for values in [part.values]]
         shares = ", ".join(f"{count:,} ({count / size:.2%}) of {name}" for name, count, size in found)
-        return [f"mask: of {np.isnan(self.values).sum():,} missing values, {shares}, nothing is learned or scored"]
+        total = int(np.isnan(self.values).sum())
+        return [f"mask: {total:,} values are missing, {shares}; they are neither learned from nor scored"]
 
     def folds(self) -> list[Panel]:
         """A panel for each fold of a cross-validation, `name_fold1` and so on; this one alone where there is none."""
