@@ -49,7 +49,7 @@ def small_panel() -> Panel:
 
 @pytest.fixture(scope="session")
 def holed_panel() -> Panel:
-    """Two hourly channels of 500 rows; of one in ten cells, three stretches, and the first day of a channel no value."""
+    """Two hourly channels of 500 rows without a tenth of their values, three stretches and a channel's first day."""
     whole = synthetic_panel(num_rows=500, num_channels=2, seed=3)
     values = whole.values.copy()
     values[np.random.default_rng(0).random(values.shape) < 0.1] = np.nan

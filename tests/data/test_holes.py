@@ -166,11 +166,15 @@ def test_under_the_mask_only_rows_without_any_value_are_cut_off() -> None:
 
     np.testing.assert_array_equal(panel.values[:2], np.float32([[0, NAN], [1, 1]]))
     assert len(panel.values) == 10
-    assert any(note.startswith("missing: 2 rows at the ends of 1 items were cut off, because no") for note in panel.notes)
+    assert any(
+        note.startswith("missing: 2 rows at the ends of 1 items were cut off, because no") for note in panel.notes
+    )
 
 
 def test_covariates_of_masked_rows_repeat_their_last_value_and_begin_with_their_first() -> None:
-    table = daily(*[NAN, *TEN, NAN, 11.0]).assign(price=[NAN, NAN, *range(2, 12), NAN]).drop(columns="unique_id").drop([6])
+    table = (
+        daily(*[NAN, *TEN, NAN, 11.0]).assign(price=[NAN, NAN, *range(2, 12), NAN]).drop(columns="unique_id").drop([6])
+    )
 
     panel = read_panel(table, targets="y", past="price", missing="mask")
 

@@ -147,5 +147,7 @@ def test_windows_are_told_apart_by_the_level_of_the_values_that_are_there(holed_
     found = tables(holed_panel)["errors_by"]["level"]["mse_scaled"]
 
     for tenth in range(10):
-        errors = [error_C for window, own in zip(windows, tenth_N, strict=True) if own == tenth for *_, error_C in window]
+        errors = [
+            error_C for window, own in zip(windows, tenth_N, strict=True) if own == tenth for *_, error_C in window
+        ]
         assert found[tenth] == pytest.approx(np.nanmean(np.square(errors)), rel=1e-3)

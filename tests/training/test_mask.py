@@ -159,9 +159,7 @@ def test_a_closed_form_without_a_whole_window_says_so(holed_panel: Panel):
 
 @pytest.mark.parametrize("recipe", [{}, {"quantiles": LEVELS, "calibration": "conformal"}], ids=["points", "quantiles"])
 @pytest.mark.parametrize("model", ["linear", "gru"])
-def test_seeds_that_train_together_give_what_each_gives_alone(
-    model: str, recipe: dict[str, Any], holed_panel: Panel
-):
+def test_seeds_that_train_together_give_what_each_gives_alone(model: str, recipe: dict[str, Any], holed_panel: Panel):
     train, validation = (windows_of(holed_panel, part) for part in ("train", "validation"))
     recipe = RECIPE | recipe | {"precision": "64"}
     pack = [Forecaster(model, context_length=24, horizon=6, recipe=recipe) for _ in range(2)]

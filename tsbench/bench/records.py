@@ -175,7 +175,8 @@ class Metrics(_Value):
         """What is missing of the scored points, in words; empty where nothing is."""
         if not self.num_masked_points or self.num_scored_points is None:
             return ""
-        return f"{self.num_scored_points:,} of {self.num_scored_points + self.num_masked_points:,} points, the others masked"
+        total = self.num_scored_points + self.num_masked_points
+        return f"{self.num_scored_points:,} of {total:,} points, the others masked"
 
 
 class CurvePoint(_Value):

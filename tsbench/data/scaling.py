@@ -103,9 +103,10 @@ class Scaler:
 
 
 def seen(panel: Panel) -> np.ndarray:
-    """What contexts hold, `[T_total, C]`: the panel's values, in place of a missing one the last of its item and channel.
+    """What contexts hold, `[T_total, C]`: the panel's values, the last one before it in place of a missing one.
 
-    Before the first one it is their mean over the training rows. Raises DataError where there is none.
+    Of the same item and channel; before the first one, their mean over the training rows. Raises DataError where there
+    is none.
     """
     if not panel.has_holes:
         return panel.values

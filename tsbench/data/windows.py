@@ -189,7 +189,6 @@ class Windows:
             return pair
         return *pair, self.covariates.gather(starts_B, self.context_length + self.horizon)
 
-
     def _masked(self, target_BHC: Tensor, starts_B: Tensor) -> Tensor:
         assert self.missing_TC is not None
         length = self.context_length + self.horizon

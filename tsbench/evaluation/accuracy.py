@@ -120,9 +120,7 @@ def evaluate(
     )
 
 
-def _scored(
-    windows: Windows, counts_I: np.ndarray, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scored(windows: Windows, counts_I: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How many values there are: windows by step and channel `[H, C]`, the share of each window `[N]`, and windows by
     item and channel `[items, C]`, where one with holes counts by its share.
 

@@ -59,14 +59,16 @@ class QuantileSums:
         target_BHC1, num_intervals = target_BHC.unsqueeze(-1), len(self.levels_Q) // 2
         lower_BHCP, upper_BHCP = quantiles_BHCQ[..., :num_intervals], quantiles_BHCQ.flip(-1)[..., :num_intervals]
         is_inside_BHCP = (lower_BHCP <= target_BHC1) & (target_BHC1 <= upper_BHCP)
-        by_level = loss_BHCQ, loss_BHCQ * std.unsqueeze(-1), (target_BHC1 <= quantiles_BHCQ).double()
-        by_interval = is_inside_BHCP.double(), upper_BHCP - lower_BHCP
+        by_level = [loss_BHCQ, loss_BHCQ * std.unsqueeze(-1), (target_BHC1 <= quantiles_BHCQ).double()]
+        by_interval = [is_inside_BHCP.double(), upper_BHCP - lower_BHCP]
         if is_there_BHC is None:
             self.count_H += target_BHC.shape[0] * target_BHC.shape[2]
         else:
             self.count_H += is_there_BHC.sum((0, 2))
             there_BHC1 = is_there_BHC.unsqueeze(-1)
-            by_level, by_interval = ([e.where(there_BHC1, 0.0) for e in each] for each in (by_level, by_interval))
+            by_level, by_interval = (
+                [each.where(there_BHC1, 0.0) for each in several] for several in (by_level, by_interval)
+            )
         self.by_level_KHQ += torch.stack([each.sum((0, 2)) for each in by_level])
         self.by_interval_KHP += torch.stack([each.sum((0, 2)) for each in by_interval])
 

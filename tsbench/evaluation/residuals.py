@@ -125,9 +125,9 @@ class Residuals:
 
 def _table(place_N: np.ndarray, names: list[str], sums_3N: np.ndarray) -> dict[str, Any]:
     """Means of the two losses by place, without the places that nothing was scored at."""
-    squared, absolute, counts = (np.bincount(place_N, sums, len(names)) for sums in sums_3N)
-    found = np.flatnonzero(counts)
-    squared, absolute = squared[found] / counts[found], absolute[found] / counts[found]
+    sums_3G = np.stack([np.bincount(place_N, sums, len(names)) for sums in sums_3N])
+    found = np.flatnonzero(sums_3G[2])
+    squared, absolute = sums_3G[:2, found] / sums_3G[2, found]
     return {
         "names": [names[place] for place in found],
         "mse_scaled": _rounded(squared),

@@ -66,8 +66,8 @@ class Forecaster(pl.LightningModule):
 
     In a script, `fit` and `predict` take panels and care for scaling. In any Lightning `Trainer`, it takes batches of
     `(context [B, L, C], target [B, H, C])` pairs from an ordinary DataLoader, on the scale they come in. Covariates are
-    a third part of the batch, `[B, L + H, K]`; past ones are not read beyond the context. Where `has_holes` is set, NaN in
-    the target is in no loss.
+    a third part of the batch, `[B, L + H, K]`; past ones are not read beyond the context. Where `has_holes` is set, NaN
+    in the target is in no loss.
 
     channels: number of channels; needed only with `channel_mode = "mixing"` and a Trainer of your own.
     seasonality: rows in a season; `fit` takes it from the panel.
@@ -114,7 +114,7 @@ class Forecaster(pl.LightningModule):
         self.run_log: RunLog | None = None
         """Loggers that follow the next training."""
         self.has_holes = False
-        """Whether targets may hold NaN; `fit` knows it from the panel, and without holes a step spends nothing on them."""
+        """Whether targets may hold NaN. `fit` knows it from the panel; without holes, a step spends nothing on them."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
         self._steps_taken = self._steps_at_look = 0
 
