@@ -102,6 +102,16 @@ def test_a_channel_that_could_not_be_scored_is_refused_before_anything_runs(
         plan_experiment(experiment(card_of(ended)))
 
 
+def test_a_channel_without_a_training_value_is_refused_before_anything_runs(
+    card_of: CardOf, frame: pd.DataFrame
+) -> None:
+    late = frame.copy()
+    late.loc[:290, "a"] = np.nan
+
+    with pytest.raises(DataError, match="sensors: a has no value in the rows that its scale is taken from"):
+        plan_experiment(experiment(card_of(late)))
+
+
 def test_a_step_that_could_not_be_scored_is_refused_before_anything_runs(card_of: CardOf, frame: pd.DataFrame) -> None:
     """Of a single test window."""
     holed = frame.copy()

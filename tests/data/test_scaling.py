@@ -181,7 +181,7 @@ def test_a_channel_without_a_training_value_is_refused() -> None:
     values = np.ones((20, 2))
     values[:14, 1] = np.nan
 
-    with pytest.raises(DataError, match="channel_1 has no value in the training rows, so it has no scale"):
+    with pytest.raises(DataError, match="channel_1 has no value in the rows that its scale is taken from"):
         Scaler.fit(panel_with(values).train)
 
 

@@ -21,6 +21,7 @@ from tsbench.data.catalogue import members
 from tsbench.data.covariates import Roles
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
+from tsbench.data.scaling import count_values
 from tsbench.errors import ConfigError, DataError, from_validation, nearest, unknown
 from tsbench.models.registry import ModelSpec, model_spec, model_specs
 from tsbench.resources import resource_dir
@@ -310,7 +311,8 @@ def _left_out(panel: Panel, context_length: int, horizon: int) -> list[str]:
 
 
 def _masked(panel: Panel, context_length: int, horizon: int) -> list[str]:
-    """Windows that hold no value. Raises DataError where a step or a channel of the test part would have no score."""
+    """Windows that hold no value. Raises DataError where a series has no scale, or a step or channel no score."""
+    count_values(panel, panel.train.bounds)
     rows_N = panel.test.starts(context_length, horizon) + context_length
     is_there_TC, is_target_T = ~np.isnan(panel.values), np.zeros(len(panel.values), bool)
     for step in range(horizon):

@@ -96,7 +96,7 @@ class Panel:
 
     @cached_property
     def has_holes(self) -> bool:
-        """Whether values are masked. One look at all of them, once; what is in the way of holes happens only then."""
+        """Whether values are masked: one look at all of them, once. Without holes nothing is spent on them."""
         return bool(np.isnan(self.values.min(initial=0)))
 
     @cached_property

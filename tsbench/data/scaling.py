@@ -27,7 +27,7 @@ class Scaler:
     def fit(cls, train: Part) -> Scaler:
         """From the rows of the training part."""
         if train.panel.has_holes:
-            _counts(train.panel, train.bounds)
+            count_values(train.panel, train.bounds)
         if train.panel.has_items:
             return cls._of_items(train.panel, train.bounds)
         return cls._of(train.values)
@@ -62,7 +62,7 @@ class Scaler:
         """From these rows of each item, `[items, 2]`."""
         size = np.abs(panel.values)
         if panel.has_holes:
-            level = item_sums(np.nan_to_num(size), bounds) / _counts(panel, bounds)
+            level = item_sums(np.nan_to_num(size), bounds) / count_values(panel, bounds)
         else:
             level = item_sums(size, bounds) / np.diff(bounds, axis=1)
         return cls(np.zeros_like(level), np.where(level > 0, level, 1.0))
@@ -112,21 +112,21 @@ def seen(panel: Panel) -> np.ndarray:
         return panel.values
     values, row_T = panel.values, np.arange(len(panel.values))
     item_T, bounds = panel.item_of(row_T), panel.train.bounds
-    mean_IC = item_sums(np.nan_to_num(values), bounds) / _counts(panel, bounds)
+    mean_IC = item_sums(np.nan_to_num(values), bounds) / count_values(panel, bounds)
     last_TC = np.maximum.accumulate(np.where(np.isnan(values), -1, row_T[:, None]), axis=0)
     has_begun_TC = last_TC >= panel.offsets[item_T, None]
     last_values_TC = np.take_along_axis(values, np.maximum(last_TC, 0), axis=0)
     return np.where(has_begun_TC, last_values_TC, mean_IC[item_T]).astype(np.float32)
 
 
-def _counts(panel: Panel, bounds: np.ndarray) -> np.ndarray:
+def count_values(panel: Panel, bounds: np.ndarray) -> np.ndarray:
     """How many values there are in these rows of each item, `[items, C]`. Raises DataError where there is none."""
     count_IC = item_sums(~np.isnan(panel.values), bounds)
     if not count_IC.all():
         item, channel = np.argwhere(count_IC == 0)[0]
         where = f"{panel.items[item]!r}, {panel.channels[channel]!r}" if panel.has_items else panel.channels[channel]
         raise DataError(
-            f"{panel.name}: {where} has no value in the training rows, so it has no scale "
+            f"{panel.name}: {where} has no value in the rows that its scale is taken from "
             f"({int((count_IC == 0).sum()):,} such series); leave it out, or change the split"
         )
     return count_IC

@@ -194,8 +194,9 @@ def kept_losses(
 def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
     """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
-    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
-    channel (the number of the one to look at) and chosen_as. Where there are quantiles, these as well, `[W, H, C, Q]`.
+    context `[W, L, C]` as models see it, target (NaN where a value is missing) and forecast `[W, H, C]`, float32 in
+    original units; and `[W]`: target_start, item, channel (the number of the one to look at) and chosen_as. Where there
+    are quantiles, these as well, `[W, H, C, Q]`.
     """
     chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     picks_W = torch.from_numpy(picks).to(windows.starts_N.device)

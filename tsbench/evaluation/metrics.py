@@ -219,7 +219,8 @@ def _owa(smape: float, mase: float | None, totals: ErrorTotals, naive2: ErrorTot
 def _without_scale(items: ItemTotals, panel: Panel) -> str:
     """Which items, or which channels of a single one, have no MASE and no RMSSE, and why."""
     scored_I = items.windows_I > 0
-    short_IC, still_IC = np.isnan(items.seasonal_IC), np.isinf(items.seasonal_IC)
+    there_IC = items.scored_IC > 0
+    short_IC, still_IC = np.isnan(items.seasonal_IC) & there_IC, np.isinf(items.seasonal_IC) & there_IC
     if len(panel.items) == 1:
         if short_IC.any():
             return "MASE is blank: " + (
