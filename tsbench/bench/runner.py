@@ -415,7 +415,15 @@ def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
     test = prepared.panel.test
     by_name = metrics(totals, prepared.panel, prepared.naive2(run))
     digest = points_digest(test, run.context_length, run.horizon)
-    return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
+    num_scored = int(totals.count_HC.sum())
+    num_windows = totals.num_windows + test.empty_windows(run.context_length, run.horizon)
+    return Metrics(
+        **by_name,
+        num_scored_windows=totals.num_windows,
+        num_scored_points=num_scored,
+        num_masked_points=num_windows * totals.count_HC.size - num_scored,
+        points_digest=digest,
+    )
 
 
 def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:

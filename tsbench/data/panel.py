@@ -32,7 +32,9 @@ class Panel:
 
     name: str
     values: np.ndarray
-    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory."""
+    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory.
+
+    NaN is the mask: that value is in no statistic, no loss and no score; contexts hold `scaling.seen` in its place."""
     timestamps: np.ndarray
     """`[T_total]`, datetime64[ns], increasing within an item."""
     channels: tuple[str, ...]
@@ -77,7 +79,7 @@ class Panel:
     @property
     def notes(self) -> tuple[str, ...]:
         """Everything that a reader of a report must be told of the data."""
-        return (*self.defects, *self.inferred)
+        return (*self.defects, *self.inferred, *self._account_of_holes)
 
     @property
     def roles(self) -> Roles:
@@ -91,6 +93,21 @@ class Panel:
     def has_items(self) -> bool:
         """Whether there are several: each is then scaled by its own level."""
         return len(self.items) > 1
+
+    @cached_property
+    def has_holes(self) -> bool:
+        """Whether values are masked: one look at all of them, once. Without holes nothing is spent on them."""
+        return bool(np.isnan(self.values.min(initial=0)))
+
+    @cached_property
+    def _account_of_holes(self) -> list[str]:
+        if not self.has_holes:
+            return []
+        parts = (self.train, self.validation, self.test)
+        found = [(part.name, int(np.isnan(values).sum()), values.size) for part in parts for values in [part.values]]
+        shares = ", ".join(f"{count:,} ({count / size:.2%}) of {name}" for name, count, size in found)
+        total = int(np.isnan(self.values).sum())
+        return [f"mask: {total:,} values are missing, {shares}; they are neither learned from nor scored"]
 
     def folds(self) -> list[Panel]:
         """A panel for each fold of a cross-validation, `name_fold1` and so on; this one alone where there is none."""
@@ -155,12 +172,19 @@ class Part:
         return self.panel.values[self.rows]
 
     @property
+    def smallest(self) -> float:
+        """Of the values that are there; NaN where none is."""
+        return float(np.fmin.reduce(self.values, axis=None))
+
+    @property
     def origins(self) -> Origins | None:
         """Where forecasts may start in this part; None: everywhere."""
         return self.panel.split.origins if self.name == "test" else None
 
     def starts(self, context_length: int, horizon: int) -> np.ndarray:
         """First rows `[N]` of all windows whose target lies wholly in this part; of the test part, at its origins.
+
+        A window whose target holds no value is none.
 
         The context may reach back into earlier parts, never into another item. So the number of windows of validation
         and test does not depend on the context length.
@@ -179,11 +203,29 @@ class Part:
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        return _runs(low, counts, self.origins.stride if self.origins else 1)
+        starts = _runs(low, counts, self.origins.stride if self.origins else 1)
+        if not self.panel.has_holes:
+            return starts
+        starts = starts[self._have_values(starts + context_length, horizon)]
+        if not len(starts):
+            raise DataError(
+                f"{self.panel.name}: every value of every window of the {self.name} part is missing; change the split"
+            )
+        return starts
+
+    def _have_values(self, rows_N: np.ndarray, horizon: int) -> np.ndarray:
+        """Whether there is a value among so many rows from each one on, `[N]`."""
+        before = np.concatenate([[0], np.cumsum(~np.isnan(self.panel.values).all(axis=1))])
+        return before[rows_N + horizon] > before[rows_N]
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
-        """The numbers of the items that are too short for a window in this part."""
-        return np.flatnonzero(self._starts(context_length, horizon)[1] == 0)
+        """The numbers of the items that have no window in this part."""
+        having = self.panel.item_of(self.starts(context_length, horizon) + context_length)
+        return np.setdiff1d(np.arange(len(self.panel.items)), having)
+
+    def empty_windows(self, context_length: int, horizon: int) -> int:
+        """How many windows hold no value in their target, and therefore are none."""
+        return int(self._starts(context_length, horizon)[1].sum()) - len(self.starts(context_length, horizon))
 
     def _starts(self, context_length: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """The first start and the number of windows of each item, both `[items]`."""

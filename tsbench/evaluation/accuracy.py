@@ -50,10 +50,11 @@ def evaluate(
     batch_size: int = EVALUATION_BATCH_SIZE,
     look: Callable[[Tensor, Tensor], None] | None = None,
 ) -> ErrorTotals:
-    """Score every window once. The totals do not depend on the batch size but for rounding.
+    """Score every window once. The totals do not depend on the batch size but for rounding. Missing values add nothing.
 
     seasonal: of these windows; None: there will be no MASE. look: is shown target and forecast of every batch, float64
-    on scaled values, in the order of the windows. Raises Diverged when a forecast is not a finite number.
+    on scaled values, in the order of the windows; targets are NaN where a value is missing. Raises Diverged when a
+    forecast is not a finite number.
     """
     device, channels, num_items = windows.starts_N.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
@@ -69,15 +70,20 @@ def evaluate(
     for picks_B in torch.arange(len(windows), device=device).split(batch_size):
         quantiles_BHCQ, target_BHC, mean, std = quantiles_and_target(forecaster, windows, scaler, picks_B)
         forecast_BHC = median_of(quantiles_BHCQ)
+        is_there_BHC = ~target_BHC.isnan() if windows.has_holes else None
         if quantile_sums:
-            quantile_sums.add(quantiles_BHCQ, target_BHC, std)
+            quantile_sums.add(quantiles_BHCQ, target_BHC, std, is_there_BHC)
         if look:
             look(target_BHC, forecast_BHC)
         error_BHC = forecast_BHC - target_BHC
-        squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
-        by_window.append(torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))]))
         size_BHC = (target_BHC * std + mean).abs()
         symmetric_BHC = _symmetric(target_BHC * std + mean, forecast_BHC * std + mean)
+        if is_there_BHC is not None:
+            error_BHC, size_BHC, symmetric_BHC = (
+                each_BHC.where(is_there_BHC, 0.0) for each_BHC in (error_BHC, size_BHC, symmetric_BHC)
+            )
+        squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
+        by_window.append(torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))]))
         original = (squared_BHC * std**2, absolute_BHC * std)
         for number, each_BHC in enumerate((squared_BHC, absolute_BHC, *original, symmetric_BHC)):
             sums_KHC[number] += each_BHC.sum(0)
@@ -97,18 +103,41 @@ def evaluate(
         raise Diverged("forecasts of the test part left the finite numbers; try a smaller learning_rate")
     squared_N, absolute_N = torch.cat(by_window, dim=1).cpu().numpy()
     counts_I = torch.bincount(windows.items_N, minlength=num_items).cpu().numpy()
+    count_HC, share_N, scored_IC = _scored(windows, counts_I, batch_size)
     squared_HC, absolute_HC, original_squared_HC, original_absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
     return ErrorTotals(
+        count_HC,
         squared_HC,
         absolute_HC,
         original_squared_HC,
         original_absolute_HC,
         symmetric_HC,
-        squared_N,
-        absolute_N,
-        ItemTotals(counts_I, *items_KIC.cpu().numpy()),
+        squared_N / share_N,
+        absolute_N / share_N,
+        share_N / share_N.mean(),
+        ItemTotals(counts_I, scored_IC, *items_KIC.cpu().numpy()),
         quantile_sums.totals() if quantile_sums else None,
     )
+
+
+def _scored(windows: Windows, counts_I: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many values there are: windows by step and channel `[H, C]`, the share of each window `[N]`, and windows by
+    item and channel `[items, C]`, where one with holes counts by its share.
+
+    counts_I: windows of each item.
+    """
+    horizon, channels = windows.horizon, windows.channels
+    counts_IC = np.repeat(counts_I[:, None], channels, axis=1).astype(np.float64)
+    if not windows.has_holes:
+        return np.full((horizon, channels), float(len(windows))), np.ones(len(windows)), counts_IC
+    count_HC, there_IC = np.zeros((horizon, channels)), np.zeros_like(counts_IC)
+    share_N, items_N = np.empty(len(windows)), windows.items_N.cpu().numpy()
+    for numbers_B in np.split(np.arange(len(windows)), range(batch_size, len(windows), batch_size)):
+        is_there_BHC = ~windows.batch(torch.from_numpy(numbers_B).to(windows.starts_N.device))[1].isnan().cpu().numpy()
+        count_HC += is_there_BHC.sum(0)
+        share_N[numbers_B] = is_there_BHC.mean((1, 2))
+        np.add.at(there_IC, items_N[numbers_B], is_there_BHC.sum(1))
+    return count_HC, share_N, there_IC / horizon
 
 
 def quantiles_and_target(
@@ -148,7 +177,8 @@ def kept_losses(
 
     One value is one origin, the time at which a forecast starts. Items that share an origin are joined, because they
     share its weather; then as many neighbours as the limit asks for, `origins_per_loss`. Each value is a sum over what
-    was joined, divided by the mean size of such a group: the mean of the values is the error over all windows.
+    was joined, divided by the mean size of such a group: the mean of the values is the error over all points. A window
+    with holes counts by its share of them.
     """
     rows = test.starts(context_length, horizon) + context_length
     origins, which_N = np.unique(test.panel.timestamps[rows], return_inverse=True)
@@ -156,15 +186,17 @@ def kept_losses(
     group_N = which_N // together
     size = totals.num_windows / (group_N.max() + 1)
     kept = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
-    losses = {name: (np.bincount(group_N, loss_N) / size).astype(np.float32) for name, loss_N in kept.items()}
+    losses = {name: np.bincount(group_N, loss_N * totals.share_N) / size for name, loss_N in kept.items()}
+    losses = {name: loss_M.astype(np.float32) for name, loss_M in losses.items()}
     return losses | {"origins_per_loss": np.array(together)}
 
 
 def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
     """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
-    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
-    channel (the number of the one to look at) and chosen_as. Where there are quantiles, these as well, `[W, H, C, Q]`.
+    context `[W, L, C]` as models see it, target (NaN where a value is missing) and forecast `[W, H, C]`, float32 in
+    original units; and `[W]`: target_start, item, channel (the number of the one to look at) and chosen_as. Where there
+    are quantiles, these as well, `[W, H, C, Q]`.
     """
     chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     picks_W = torch.from_numpy(picks).to(windows.starts_N.device)
@@ -194,8 +226,10 @@ def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.nd
     batches = windows.in_order(EVALUATION_BATCH_SIZE)
     loss_NC = np.concatenate([_seasonal_loss(context, target, seasonality) for context, target, *_ in batches])
     loss = loss_NC.ravel()
-    middle = int(np.argpartition(loss, len(loss) // 2)[len(loss) // 2])
-    picks = [divmod(place, loss_NC.shape[1]) for place in (int(loss.argmin()), middle, int(loss.argmax()))]
+    there = np.flatnonzero(~np.isnan(loss))  # not of a channel without a value in the window
+    middle = int(np.argpartition(loss[there], len(there) // 2)[len(there) // 2])
+    places = there[[int(loss[there].argmin()), middle, int(loss[there].argmax())]]
+    picks = [divmod(int(place), loss_NC.shape[1]) for place in places]
     spaced = np.unique(np.linspace(0, len(windows) - 1, 3).round().astype(int))
     picks += [(int(window), turn % loss_NC.shape[1]) for turn, window in enumerate(spaced)]
     chosen_as = [*("easiest", "median", "hardest"), *("evenly spaced" for _ in spaced)]
@@ -207,15 +241,18 @@ def _seasonal_loss(context_BLC: Tensor, target_BHC: Tensor, seasonality: int) ->
     length, horizon = context_BLC.shape[1], target_BHC.shape[1]
     season = seasonality if seasonality <= length else 1
     row_H = length - season + torch.arange(horizon, device=context_BLC.device) % season
-    return (target_BHC - context_BLC.index_select(1, row_H)).square().mean(1).cpu().numpy()
+    return (target_BHC - context_BLC.index_select(1, row_H)).square().nanmean(1).cpu().numpy()
 
 
 def points_digest(test: Part, context_length: int, horizon: int) -> str:
-    """Of the scored (item, timestamp, step) set: the same for every context length, model and batch size."""
+    """Of the scored (item, timestamp, step) set and what is missing in it: the same for every context length, model and
+    batch size."""
     panel = test.panel
     targets = test.starts(context_length, horizon) + context_length
     item = np.searchsorted(panel.offsets, targets, side="right") - 1
     digest = hashlib.sha256(f"{panel.channels} {panel.items} horizon {horizon}".encode())
     digest.update(item.astype(np.int64).tobytes())
     digest.update(panel.timestamps[targets].astype("datetime64[ns]").tobytes())
+    if panel.has_holes:
+        digest.update(np.packbits(np.isnan(test.values)).tobytes())
     return digest.hexdigest()[:16]

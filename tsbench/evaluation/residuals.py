@@ -1,6 +1,6 @@
 """Where the errors of a forecaster lie: by the clock, by the level of the series, and what is left in them to learn.
 
-Small tables, gathered while the test part is scored; all errors are on scaled values.
+Small tables, gathered while the test part is scored; all errors are on scaled values. Missing values are in none.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Residuals:
         device, horizon = windows.starts_N.device, windows.horizon
         first = windows.starts_N + windows.context_length
         self._low, high = int(first.min()), int(first.max()) + horizon
-        self._sums_2T = torch.zeros(2, high - self._low, dtype=torch.float64, device=device)
-        self._bias_H = torch.zeros(horizon, dtype=torch.float64, device=device)
+        self._sums_3T = torch.zeros(3, high - self._low, dtype=torch.float64, device=device)
+        self._bias_2H = torch.zeros(2, horizon, dtype=torch.float64, device=device)
         self._counts = torch.zeros(NUM_BINS, dtype=torch.float64, device=device)
         self._levels: list[Tensor] = []
         self._losses: list[Tensor] = []
@@ -42,20 +42,25 @@ class Residuals:
         self._seen = 0
 
     def look(self, target_BHC: Tensor, forecast_BHC: Tensor) -> None:
-        """At the next windows, float64 on scaled values."""
+        """At the next windows, float64 on scaled values; a target that is missing is NaN."""
         error_BHC = forecast_BHC - target_BHC
-        losses_2BH = torch.stack([error_BHC.square().mean(2), error_BHC.abs().mean(2)])
+        within = error_BHC.clamp(-HISTOGRAM_REACH, HISTOGRAM_REACH)
+        self._counts += torch.histc(within, NUM_BINS, -HISTOGRAM_REACH, HISTOGRAM_REACH)  # NaN is in no bin
+        every = -(-error_BHC.shape[2] // MOST_CHANNELS)
+        self._one_step.append(error_BHC[:, 0, ::every])
+        # Third of the sums is what they are divided by: the share of the channels that there are.
+        share_BH = torch.ones_like(error_BHC[:, :, 0])
+        if self._windows.has_holes:
+            is_there_BHC = ~target_BHC.isnan()
+            error_BHC, share_BH = error_BHC.where(is_there_BHC, 0.0), is_there_BHC.double().mean(2)
+        losses_3BH = torch.stack([error_BHC.square().mean(2), error_BHC.abs().mean(2), share_BH])
         starts_B = self._windows.starts_N[self._seen : self._seen + len(error_BHC)]
         step_H = torch.arange(self._windows.horizon, device=starts_B.device)
         row_BH = (starts_B + self._windows.context_length - self._low)[:, None] + step_H
-        self._sums_2T.index_add_(1, row_BH.flatten(), losses_2BH.flatten(1))
-        self._bias_H += error_BHC.mean(2).sum(0)
-        within = error_BHC.clamp(-HISTOGRAM_REACH, HISTOGRAM_REACH)
-        self._counts += torch.histc(within, NUM_BINS, -HISTOGRAM_REACH, HISTOGRAM_REACH)
-        self._levels.append(target_BHC.mean((1, 2)))
-        self._losses.append(losses_2BH.mean(2))
-        every = -(-error_BHC.shape[2] // MOST_CHANNELS)
-        self._one_step.append(error_BHC[:, 0, ::every])
+        self._sums_3T.index_add_(1, row_BH.flatten(), losses_3BH.flatten(1))
+        self._bias_2H += torch.stack([error_BHC.mean(2).sum(0), share_BH.sum(0)])
+        self._levels.append((target_BHC.nanmean if self._windows.has_holes else target_BHC.mean)((1, 2)))
+        self._losses.append(losses_3BH.mean(2))
         self._seen += len(starts_B)
 
     def tables(self) -> dict[str, Any]:
@@ -64,19 +69,15 @@ class Residuals:
         levels = self._by_level()
         return {
             "errors_by": clock | ({"level": levels} if levels else {}),
-            "bias_by_step": _rounded(self._bias_H.cpu().numpy() / self._seen),
+            "bias_by_step": _rounded((self._bias_2H[0] / self._bias_2H[1]).cpu().numpy()),
             "histogram": _rounded((self._counts / self._counts.sum()).cpu().numpy()),
             "autocorrelation": self._autocorrelation(),
         }
 
     def _by_clock(self) -> dict[str, dict[str, Any]]:
         """By hour, weekday or month of the target, where the clock of the data has them."""
-        sums_2T = self._sums_2T.cpu().numpy()
-        starts = self._windows.starts_N.cpu().numpy() + self._windows.context_length - self._low
-        length = sums_2T.shape[1]
-        begin, end = (np.bincount(rows, minlength=length + 1) for rows in (starts, starts + self._windows.horizon))
-        count_T = np.cumsum(begin - end)[:length]
-        stamps = self._test.panel.timestamps[self._low : self._low + length].astype("datetime64[s]")
+        sums_3T = self._sums_3T.cpu().numpy()
+        stamps = self._test.panel.timestamps[self._low : self._low + sums_3T.shape[1]].astype("datetime64[s]")
         days, months = stamps.astype("datetime64[D]"), stamps.astype("datetime64[M]")
         step = np.diff(self._test.panel.timestamps[:2]).astype("timedelta64[s]")
         kinds = {"hour": ((stamps - days).astype("timedelta64[h]").astype(int), [str(hour) for hour in range(24)])}
@@ -84,7 +85,7 @@ class Residuals:
             kinds["weekday"] = (days.astype(int) + 3) % 7, list(_WEEKDAYS)  # 1970 began on a Thursday
         else:
             kinds["month"] = months.astype(int) % 12, list(_MONTHS)
-        tables = {name: _table(place_T, names, count_T, sums_2T) for name, (place_T, names) in kinds.items()}
+        tables = {name: _table(place_T, names, sums_3T) for name, (place_T, names) in kinds.items()}
         return {name: table for name, table in tables.items() if len(table["names"]) > 1}
 
     def _by_level(self) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class Residuals:
         edges = np.quantile(level_N, np.arange(1, NUM_LEVELS) / NUM_LEVELS)
         place_N = np.searchsorted(edges, level_N)
         names = [str(tenth) for tenth in range(1, NUM_LEVELS + 1)]
-        table = _table(place_N, names, np.ones(len(level_N)), torch.cat(self._losses, 1).cpu().numpy())
+        table = _table(place_N, names, torch.cat(self._losses, 1).cpu().numpy())
         return table if len(table["names"]) > 1 else {}
 
     def _autocorrelation(self) -> list[float]:
@@ -104,8 +105,11 @@ class Residuals:
         starts_N, items_N = self._windows.starts_N.cpu().numpy(), self._windows.items_N.cpu().numpy()
         seasonality = self._test.panel.seasonality
         most = min(MOST_LAGS, max(2 * seasonality, 24), len(error_NC) // 4)
-        centred = error_NC - error_NC.mean(0)
-        variance = centred.var(0)
+        is_there_NC = ~np.isnan(error_NC)
+        error_NC, is_there_NC = (each[:, is_there_NC.any(0)] for each in (error_NC, is_there_NC))
+        share_C = is_there_NC.mean(0)
+        centred = np.where(is_there_NC, error_NC - np.nan_to_num(error_NC).mean(0) / share_C, 0.0)
+        variance = centred.var(0) / share_C
         if most < 1 or not variance.all():
             return []
         found = []
@@ -114,15 +118,16 @@ class Residuals:
             if not neighbours.any():
                 return []
             products = (centred[lag:] * centred[:-lag])[neighbours]
-            found.append(float((products.mean(0) / variance).mean()))
+            pairs = (is_there_NC[lag:] & is_there_NC[:-lag])[neighbours].sum(0)
+            found.append(float((products.sum(0) / np.maximum(pairs, 1) / variance).mean()))
         return _rounded(found)
 
 
-def _table(place_N: np.ndarray, names: list[str], count_N: np.ndarray, sums_2N: np.ndarray) -> dict[str, Any]:
+def _table(place_N: np.ndarray, names: list[str], sums_3N: np.ndarray) -> dict[str, Any]:
     """Means of the two losses by place, without the places that nothing was scored at."""
-    counts = np.bincount(place_N, count_N, len(names))
-    found = np.flatnonzero(counts)
-    squared, absolute = (np.bincount(place_N, sums, len(names))[found] / counts[found] for sums in sums_2N)
+    sums_3G = np.stack([np.bincount(place_N, sums, len(names)) for sums in sums_3N])
+    found = np.flatnonzero(sums_3G[2])
+    squared, absolute = sums_3G[:2, found] / sums_3G[2, found]
     return {
         "names": [names[place] for place in found],
         "mse_scaled": _rounded(squared),

@@ -89,7 +89,8 @@ def _caption(results: Results, task: TaskResults) -> str:
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished if record.metrics), None)
     seeds = sorted({len(entry.runs) for entry in task.entries})
     scored = (
-        f"; {counted(metrics.num_scored_windows, 'scored window')}, points digest {metrics.points_digest}"
+        f"; {counted(metrics.num_scored_windows, 'scored window')}"
+        f"{metrics.masked and f', {metrics.masked}'}, points digest {metrics.points_digest}"
         if metrics
         else "; nothing was scored"
     )
