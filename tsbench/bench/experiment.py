@@ -189,7 +189,7 @@ def make_plan(
     panels = [fold for panel in loaded.values() for fold in panel.folds()]
     notes, runs = [], []
     for panel in panels:
-        smallest = float(panel.train.values.min())
+        smallest = panel.train.smallest
         recipes = {row.label: _recipe_for(row, panel, smallest, where) for row in rows}
         notes += _of_items(panel, experiment.recipe, smallest)
         for horizon in experiment.horizons or [_own_horizon(panel, where)]:
@@ -202,7 +202,7 @@ def make_plan(
                 )
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
-                    part.starts(context_length, horizon)  # raises when there is no window
+                    part.window_starts(context_length, horizon)  # raises when there is no window
                 notes += _left_out(panel, context_length, horizon)
                 matched = _matched(rows, experiment, panel, context_length, horizon, where)
                 notes += [_account(panel, context_length, horizon, matched)] if matched else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
@@ -11,6 +12,7 @@ from numbers import Integral
 import numpy as np
 
 from tsbench.data.covariates import Covariates, Roles
+from tsbench.data.mapped import MappedRows, RegularStamps, stretches
 from tsbench.data.splits import PARTS, Origins, SplitByFractions, SplitByOrigins, SplitRule, cut
 from tsbench.errors import DataError
 
@@ -31,9 +33,9 @@ class Panel:
     """One contiguous float32 array of all items, one after the other, and what is known about it."""
 
     name: str
-    values: np.ndarray
-    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory."""
-    timestamps: np.ndarray
+    values: np.ndarray | MappedRows
+    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory, or of a file."""
+    timestamps: np.ndarray | RegularStamps
     """`[T_total]`, datetime64[ns], increasing within an item."""
     channels: tuple[str, ...]
     freq: str
@@ -59,7 +61,8 @@ class Panel:
     def __post_init__(self) -> None:
         if self.offsets is None:
             object.__setattr__(self, "offsets", np.array([0, len(self.values)], dtype=np.int64))
-        if self.values.dtype != np.float32 or not self.values.flags.c_contiguous or self.values.ndim != 2:
+        is_in_rows = self.is_mapped or self.values.flags.c_contiguous  # type: ignore[union-attr]
+        if self.values.dtype != np.float32 or not is_in_rows or self.values.ndim != 2:
             raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
         if self.covariates is not None:
             sizes = [(len(self.values), len(self.roles.columns)), (len(self.items), len(self.roles.static))]
@@ -92,6 +95,17 @@ class Panel:
         """Whether there are several: each is then scaled by its own level."""
         return len(self.items) > 1
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the values lie in a file and may be more than memory holds."""
+        return isinstance(self.values, MappedRows)
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """First row and row after the last of parts that fit into memory, in order; of values in memory, all rows."""
+        if not self.is_mapped:
+            return iter([(0, len(self.values))])
+        return stretches(len(self.values), self.num_channels)
+
     def folds(self) -> list[Panel]:
         """A panel for each fold of a cross-validation, `name_fold1` and so on; this one alone where there is none."""
         if not (isinstance(self.split, SplitByOrigins) and self.split.refit):
@@ -119,8 +133,10 @@ class Panel:
     def fingerprint(self) -> str:
         """Of everything that could change a score: values, clock, names, seasonality, rows of each part, covariates."""
         digest = hashlib.sha256()
-        digest.update(np.ascontiguousarray(self.values).view(np.uint8).data)
-        digest.update(self.timestamps.astype("datetime64[ns]").view(np.uint8).data)
+        for low, high in self.stretches():
+            digest.update(np.ascontiguousarray(self.values[low:high]).view(np.uint8).data)
+        for low, high in self.stretches():
+            digest.update(self.timestamps[low:high].astype("datetime64[ns]").view(np.uint8).data)
         names = [self.channels, self.items, self.offsets.tolist(), self.freq, self.seasonality]
         digest.update(json.dumps([*names, [self.bounds[part].tolist() for part in PARTS]]).encode())
         if self.covariates:
@@ -155,6 +171,21 @@ class Part:
         return self.panel.values[self.rows]
 
     @property
+    def smallest(self) -> float:
+        return min(float(values.min()) for values in self.pieces())
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """`values` in pieces that fit into memory; of values in memory, all of them at once."""
+        if not self.panel.is_mapped:
+            yield self.values
+            return
+        for low, high in self.panel.stretches():
+            begin, end = self.bounds.clip(low, high).T
+            if (begin < end).any():
+                values = self.panel.values[low:high]
+                yield values[_runs(begin - low, end - begin)]
+
+    @property
     def origins(self) -> Origins | None:
         """Where forecasts may start in this part; None: everywhere."""
         return self.panel.split.origins if self.name == "test" else None
@@ -167,6 +198,10 @@ class Part:
 
         Raises DataError when there is no such window, or when the origins of the split have a shorter horizon.
         """
+        return self.window_starts(context_length, horizon).all()
+
+    def window_starts(self, context_length: int, horizon: int) -> WindowStarts:
+        """The same, not yet written out."""
         if self.origins and horizon > self.origins.horizon:
             raise DataError(
                 f"{self.panel.name}: the split ({self.panel.split}) is made for a horizon of {self.origins.horizon:,}, "
@@ -179,7 +214,7 @@ class Part:
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        return _runs(low, counts, self.origins.stride if self.origins else 1)
+        return WindowStarts(low, counts, self.origins.stride if self.origins else 1)
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
         """The numbers of the items that are too short for a window in this part."""
@@ -194,6 +229,30 @@ class Part:
         if self.origins:
             counts = np.minimum(counts, self.origins.windows)
         return first + skipped * stride, np.maximum(counts - skipped, 0)
+
+
+class WindowStarts:
+    """The first rows of all windows of a part, by the number of the window: computed when they are asked for."""
+
+    def __init__(self, low_I: np.ndarray, counts_I: np.ndarray, stride: int) -> None:
+        """low_I: first start in each item. counts_I: how many windows it has."""
+        self.low_I, self.counts_I, self.stride = low_I, counts_I, stride
+        self._ends_I = np.cumsum(counts_I)
+
+    def __len__(self) -> int:
+        return int(self._ends_I[-1])
+
+    def all(self) -> np.ndarray:
+        return _runs(self.low_I, self.counts_I, self.stride)
+
+    def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First rows of these windows, and the numbers of their items."""
+        items = self.item_of(numbers)
+        before = self._ends_I[items] - self.counts_I[items]
+        return self.low_I[items] + (numbers - before) * self.stride, items
+
+    def item_of(self, numbers: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ends_I, numbers, side="right")
 
 
 def _runs(low: np.ndarray, counts: np.ndarray, stride: int = 1) -> np.ndarray:

@@ -27,7 +27,7 @@ class Scaler:
         """From the rows of the training part."""
         if train.panel.has_items:
             return cls._of_items(train.panel, train.bounds)
-        return cls._of(train.values)
+        return cls._of_pieces(train) if train.panel.is_mapped else cls._of(train.values)
 
     @classmethod
     def fit_covariates(cls, train: Part) -> Scaler | None:
@@ -55,9 +55,21 @@ class Scaler:
         return cls(fitted.mean_, fitted.scale_)
 
     @classmethod
+    def _of_pieces(cls, train: Part) -> Scaler:
+        from sklearn.preprocessing import StandardScaler
+
+        fitted = StandardScaler()
+        for values in train.pieces():
+            fitted.partial_fit(values.astype(np.float64))
+        return cls(fitted.mean_, fitted.scale_)
+
+    @classmethod
     def _of_items(cls, panel: Panel, bounds: np.ndarray) -> Scaler:
         """From these rows of each item, `[items, 2]`."""
-        level = item_sums(np.abs(panel.values), bounds) / np.diff(bounds, axis=1)
+        level = np.zeros((len(bounds), panel.num_channels))
+        for low, high in panel.stretches():
+            level += item_sums(np.abs(panel.values[low:high]), bounds.clip(low, high) - low)
+        level /= np.diff(bounds, axis=1)
         return cls(np.zeros_like(level), np.where(level > 0, level, 1.0))
 
     @property
@@ -88,7 +100,7 @@ class Scaler:
 
     def apply_to(self, panel: Panel) -> np.ndarray:
         """All rows of the panel, scaled, float32, `[T_total, C]`."""
-        return self.apply(panel.values, panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
+        return self.apply(panel.values[:], panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
 
     def at(self, items: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean and spread for rows of these items, in a shape that fits theirs."""

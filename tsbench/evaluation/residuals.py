@@ -5,19 +5,24 @@ Small tables, gathered while the test part is scored; all errors are on scaled v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tsbench.data.mapped import RegularStamps
 from tsbench.data.panel import Part
-from tsbench.data.windows import Windows
+from tsbench.data.windows import Windows, evenly_spaced_runs
 
 NUM_LEVELS = 10
 HISTOGRAM_REACH, NUM_BINS = 4.0, 41
 """Errors beyond the reach, in standard deviations of the training rows, are counted in the outermost bins."""
 MOST_LAGS = 48
+MOST_KEPT = 1 << 21
+"""Windows times channels whose levels and errors one step ahead are kept one by one; of more, as many in evenly spaced
+runs of neighbours."""
 MOST_CHANNELS = 32
 """Channels whose autocorrelation is taken, evenly spaced."""
 
@@ -30,37 +35,49 @@ class Residuals:
 
     def __init__(self, test: Part, windows: Windows) -> None:
         self._test, self._windows = test, windows
-        device, horizon = windows.starts_N.device, windows.horizon
-        first = windows.starts_N + windows.context_length
-        self._low, high = int(first.min()), int(first.max()) + horizon
-        self._sums_2T = torch.zeros(2, high - self._low, dtype=torch.float64, device=device)
+        device, horizon = windows.device, windows.horizon
+        self._clock = _ByBatch(test, windows) if test.panel.is_mapped else _ByRow(test, windows)
         self._bias_H = torch.zeros(horizon, dtype=torch.float64, device=device)
         self._counts = torch.zeros(NUM_BINS, dtype=torch.float64, device=device)
+        self._channels = slice(None, None, -(-windows.channels // MOST_CHANNELS))
+        most = MOST_KEPT // min(windows.channels, MOST_CHANNELS)
+        self._kept = evenly_spaced_runs(len(windows), most)
         self._levels: list[Tensor] = []
         self._losses: list[Tensor] = []
         self._one_step: list[Tensor] = []
+        self._places: list[Tensor] = []
+        """Of the windows that are kept one by one: mean of the truth, losses, errors one step ahead, start and item."""
         self._seen = 0
 
     def look(self, target_BHC: Tensor, forecast_BHC: Tensor) -> None:
         """At the next windows, float64 on scaled values."""
         error_BHC = forecast_BHC - target_BHC
         losses_2BH = torch.stack([error_BHC.square().mean(2), error_BHC.abs().mean(2)])
-        starts_B = self._windows.starts_N[self._seen : self._seen + len(error_BHC)]
-        step_H = torch.arange(self._windows.horizon, device=starts_B.device)
-        row_BH = (starts_B + self._windows.context_length - self._low)[:, None] + step_H
-        self._sums_2T.index_add_(1, row_BH.flatten(), losses_2BH.flatten(1))
+        starts_B, items_B = self._windows.between(self._seen, self._seen + len(error_BHC))
+        self._clock.add(starts_B + self._windows.context_length, losses_2BH)
         self._bias_H += error_BHC.mean(2).sum(0)
         within = error_BHC.clamp(-HISTOGRAM_REACH, HISTOGRAM_REACH)
         self._counts += torch.histc(within, NUM_BINS, -HISTOGRAM_REACH, HISTOGRAM_REACH)
-        self._levels.append(target_BHC.mean((1, 2)))
-        self._losses.append(losses_2BH.mean(2))
-        every = -(-error_BHC.shape[2] // MOST_CHANNELS)
-        self._one_step.append(error_BHC[:, 0, ::every])
+        for some in self._kept_of(len(error_BHC)):
+            self._levels.append(target_BHC[some].mean((1, 2)))
+            self._losses.append(losses_2BH[:, some].mean(2))
+            self._one_step.append(error_BHC[some, 0, self._channels])
+            self._places.append(torch.stack([starts_B[some], items_B[some]]))
         self._seen += len(starts_B)
+
+    def _kept_of(self, count: int) -> Iterator[slice]:
+        """Those of the next windows that are kept one by one."""
+        first, after = self._seen, self._seen + count
+        while self._kept and self._kept[0][0] < after:
+            low, high = self._kept[0]
+            yield slice(max(low - first, 0), high - first)
+            if high > after:
+                return
+            self._kept.pop(0)
 
     def tables(self) -> dict[str, Any]:
         """By name, as `tsbench.bench.records.Diagnostics` holds them."""
-        clock = self._by_clock()
+        clock = {name: table for name, table in self._clock.tables().items() if len(table["names"]) > 1}
         levels = self._by_level()
         return {
             "errors_by": clock | ({"level": levels} if levels else {}),
@@ -68,24 +85,6 @@ class Residuals:
             "histogram": _rounded((self._counts / self._counts.sum()).cpu().numpy()),
             "autocorrelation": self._autocorrelation(),
         }
-
-    def _by_clock(self) -> dict[str, dict[str, Any]]:
-        """By hour, weekday or month of the target, where the clock of the data has them."""
-        sums_2T = self._sums_2T.cpu().numpy()
-        starts = self._windows.starts_N.cpu().numpy() + self._windows.context_length - self._low
-        length = sums_2T.shape[1]
-        begin, end = (np.bincount(rows, minlength=length + 1) for rows in (starts, starts + self._windows.horizon))
-        count_T = np.cumsum(begin - end)[:length]
-        stamps = self._test.panel.timestamps[self._low : self._low + length].astype("datetime64[s]")
-        days, months = stamps.astype("datetime64[D]"), stamps.astype("datetime64[M]")
-        step = np.diff(self._test.panel.timestamps[:2]).astype("timedelta64[s]")
-        kinds = {"hour": ((stamps - days).astype("timedelta64[h]").astype(int), [str(hour) for hour in range(24)])}
-        if (step <= np.timedelta64(1, "D")).all():
-            kinds["weekday"] = (days.astype(int) + 3) % 7, list(_WEEKDAYS)  # 1970 began on a Thursday
-        else:
-            kinds["month"] = months.astype(int) % 12, list(_MONTHS)
-        tables = {name: _table(place_T, names, count_T, sums_2T) for name, (place_T, names) in kinds.items()}
-        return {name: table for name, table in tables.items() if len(table["names"]) > 1}
 
     def _by_level(self) -> dict[str, Any]:
         """By tenths of the windows, from the lowest mean of the truth to the highest."""
@@ -101,7 +100,7 @@ class Residuals:
     def _autocorrelation(self) -> list[float]:
         """Of the errors one step ahead, from lag 1 on, mean over channels; pairs never cross an item or a gap."""
         error_NC = torch.cat(self._one_step).cpu().numpy()
-        starts_N, items_N = self._windows.starts_N.cpu().numpy(), self._windows.items_N.cpu().numpy()
+        starts_N, items_N = torch.cat(self._places, 1).cpu().numpy()
         seasonality = self._test.panel.seasonality
         most = min(MOST_LAGS, max(2 * seasonality, 24), len(error_NC) // 4)
         centred = error_NC - error_NC.mean(0)
@@ -116,6 +115,66 @@ class Residuals:
             products = (centred[lag:] * centred[:-lag])[neighbours]
             found.append(float((products.mean(0) / variance).mean()))
         return _rounded(found)
+
+
+class _ByRow:
+    """Sums of the two losses by row of the panel, and by the clock when all are there."""
+
+    def __init__(self, test: Part, windows: Windows) -> None:
+        self._stamps, self._horizon = test.panel.timestamps, windows.horizon
+        self._first_N = windows.between(0, len(windows))[0] + windows.context_length
+        self._low, high = int(self._first_N.min()), int(self._first_N.max()) + windows.horizon
+        self._sums_2T = torch.zeros(2, high - self._low, dtype=torch.float64, device=windows.device)
+
+    def add(self, first_B: Tensor, losses_2BH: Tensor) -> None:
+        step_H = torch.arange(self._horizon, device=first_B.device)
+        row_BH = (first_B - self._low)[:, None] + step_H
+        self._sums_2T.index_add_(1, row_BH.flatten(), losses_2BH.flatten(1))
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        sums_2T = self._sums_2T.cpu().numpy()
+        starts, length = self._first_N.cpu().numpy() - self._low, sums_2T.shape[1]
+        begin, end = (np.bincount(rows, minlength=length + 1) for rows in (starts, starts + self._horizon))
+        count_T = np.cumsum(begin - end)[:length]
+        kinds = _clock_of(self._stamps[self._low : self._low + length], self._stamps)
+        return {name: _table(place_T, names, count_T, sums_2T) for name, (place_T, names) in kinds.items()}
+
+
+class _ByBatch:
+    """The same by the clock at once: of a mapped panel, which has too many rows."""
+
+    def __init__(self, test: Part, windows: Windows) -> None:
+        self._stamps, self._horizon = test.panel.timestamps, windows.horizon
+        self._sums: dict[str, np.ndarray] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def add(self, first_B: Tensor, losses_2BH: Tensor) -> None:
+        rows = (first_B.cpu().numpy()[:, None] + np.arange(self._horizon)).ravel()
+        losses_2N = losses_2BH.flatten(1).cpu().numpy()
+        for name, (place_N, names) in _clock_of(self._stamps[rows], self._stamps).items():
+            sums_3P = self._sums.setdefault(name, np.zeros((3, len(names))))
+            self._names[name] = names
+            for sums_P, weights in zip(sums_3P, (None, *losses_2N), strict=True):
+                sums_P += np.bincount(place_N, weights, len(names))
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: _table(np.arange(len(self._names[name])), self._names[name], counts, np.stack(sums))
+            for name, (counts, *sums) in self._sums.items()
+        }
+
+
+def _clock_of(stamps: np.ndarray, clock: np.ndarray | RegularStamps) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """Hour, and weekday or month, of stamps, and their names. clock: that of the panel."""
+    stamps = stamps.astype("datetime64[s]")
+    days, months = stamps.astype("datetime64[D]"), stamps.astype("datetime64[M]")
+    step = np.diff(clock[:2]).astype("timedelta64[s]")
+    kinds = {"hour": ((stamps - days).astype("timedelta64[h]").astype(int), [str(hour) for hour in range(24)])}
+    if (step <= np.timedelta64(1, "D")).all():
+        kinds["weekday"] = (days.astype(int) + 3) % 7, list(_WEEKDAYS)  # 1970 began on a Thursday
+    else:
+        kinds["month"] = months.astype(int) % 12, list(_MONTHS)
+    return kinds
 
 
 def _table(place_N: np.ndarray, names: list[str], count_N: np.ndarray, sums_2N: np.ndarray) -> dict[str, Any]:
