@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality
+from tsbench.data.clock import Grid, check_freq, infer_freq, infer_seasonality, longest
 from tsbench.data.download import progress
 from tsbench.data.entries import series_in
 from tsbench.data.files import CACHE_VARIABLE, cache_dir
@@ -200,6 +200,10 @@ class _Map:
         """Notes and step of time, from the first part."""
         self.notes = list(sheet.notes)
         stamps, offsets = sheet.timestamps.to_numpy("datetime64[ns]"), _runs_of(sheet)
+        rows = longest(offsets)
+        if not sheet.is_counted and (np.diff(stamps[rows]) <= np.timedelta64(0)).any():
+            at = rows.start + 1 + int(np.argmax(np.diff(stamps[rows]) <= np.timedelta64(0)))
+            raise self._out_of_order(sheet, at, stamps[at], stamps[at - 1])
         if reading.freq is None:
             self.freq = infer_freq(stamps, offsets, sheet.row)
             self.notes.append(f"frequency: {self.freq} (inferred from the timestamps)")
@@ -249,13 +253,20 @@ class _Map:
         wrong = np.flatnonzero(~is_on | (apart != 1))
         if len(wrong):
             at = int(wrong[0])
-            comes = f" comes after {pd.Timestamp(stamps[at - 1])}" if at else ""
-            raise DataError(
-                f"{sheet.row(max(at - goes_on, 0))}: {pd.Timestamp(stamps[at])}{comes}, which is no step of "
-                f"{self.freq} ({len(wrong):,} such places in this part of the file): memory = 'mapped' takes the rows "
-                "of an item in order of time, none missing and none twice: sort and fill the file, or leave out memory "
-                "(for several items name item_columns, for another step freq)"
-            )
+            before = stamps[at - 1] if at else None
+            raise self._out_of_order(sheet, max(at - goes_on, 0), stamps[at], before, len(wrong))
+
+    def _out_of_order(
+        self, sheet: Sheet, row: int, stamp: np.datetime64, before: np.datetime64 | None, count: int = 1
+    ) -> DataError:
+        comes = f" comes after {pd.Timestamp(before)}" if before is not None else ""
+        step = f", which is no step of {self.freq}" if self.freq else ""
+        places = f" ({count:,} such places in this part of the file)" if count > 1 else ""
+        return DataError(
+            f"{sheet.row(row)}: {pd.Timestamp(stamp)}{comes}{step}{places}: memory = 'mapped' takes the rows of an "
+            "item in order of time, none missing and none twice: sort and fill the file, or leave out memory (for several "
+            "items name item_columns, for another step freq)"
+        )
 
 
 class _Rounding:
@@ -318,8 +329,12 @@ def _parquet(path: Path) -> Iterator[Table]:
     except ImportError:
         raise MachineError(f"{path}: reading Parquet files needs the extra: pip install 'tsbench[parquet]'") from None
     try:
-        with parquet.ParquetFile(path) as file, progress(path.name, 0, file.metadata.num_rows) as advance:
-            rows, count = max(STRETCH_VALUES // max(len(file.schema_arrow), 1), 1), 0
+        # As it comes, pyarrow has read all of the file when the first rows are asked for.
+        with (
+            parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PIECE // 8) as file,
+            progress(path.name, 0, file.metadata.num_rows) as advance,
+        ):
+            rows, count = max(STRETCH_VALUES // 4 // max(len(file.schema_arrow), 1), 1), 0
             for batch in file.iter_batches(batch_size=rows):
                 frame = pyarrow.Table.from_batches([batch]).to_pandas()
                 if not count and series_in(frame) is not None:
