@@ -224,6 +224,8 @@ class _Chest(Windows):
 
     def __init__(self, shelf: _Shelf, numbers_n: np.ndarray) -> None:
         self.shelf, self.numbers_n = shelf, numbers_n
+        self.context_length, self.horizon = shelf.content.context_length, shelf.content.horizon
+        self.channels = shelf.content.channels
 
     def __len__(self) -> int:
         return len(self.numbers_n)

@@ -264,8 +264,8 @@ class _Map:
         places = f" ({count:,} such places in this part of the file)" if count > 1 else ""
         return DataError(
             f"{sheet.row(row)}: {pd.Timestamp(stamp)}{comes}{step}{places}: memory = 'mapped' takes the rows of an "
-            "item in order of time, none missing and none twice: sort and fill the file, or leave out memory (for several "
-            "items name item_columns, for another step freq)"
+            "item in order of time, none missing and none twice: sort and fill the file, or leave out memory (for "
+            "several items name item_columns, for another step freq)"
         )
 
 

@@ -55,7 +55,7 @@ class Chunk:
 
     def batches(self) -> Iterator[Batch]:
         self.windows.open()
-        return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
+        return self.windows.batches(self.picks_KB)
 
 
 class WholePart:
