@@ -67,9 +67,9 @@ def scale(quick: bool = False) -> Iterator[Result]:
     largest = 6 if quick else 8
     base = Size(10**5)
     yield from _training(base, [Size(10**power) for power in range(4, largest + 1) if power != 5])
-    wide, many = 10 ** (largest - 1), 10 ** (largest - 1)
+    wide, many = max(10 ** (largest - 1), 10**6), 10**largest  # long enough for a window in each part
     yield from _training(Size(wide), [Size(wide, channels=channels) for channels in (32, 862)])
-    yield from _training(Size(many), [Size(many, items=items) for items in (100, 50_000 if not quick else 500)])
+    yield from _training(Size(many), [Size(many, items=items) for items in (100, many // 2000)])
     yield _memory(Size(10**largest, whole_run=True))
     yield from _records([10**2, 10**3] if quick else [10**2, 10**3, 10**4, 10**5])
 

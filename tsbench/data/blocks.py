@@ -25,7 +25,7 @@ _BLOCK_WINDOWS = 1 << 18
 
 _CHEST_VALUES = 1 << 24
 """Values of a chest, 64 MiB, or as many as eight blocks have where that is more."""
-_CHEST_WINDOWS = 1 << 20
+_CHEST_WINDOWS = 1 << 19
 _SHUFFLED_BLOCK_VALUES = 1 << 12
 """Values of a block in a chest, at least; of long windows, four windows' rows, so that what two blocks read, the rows
 beyond the last start, is at most a quarter."""
@@ -60,9 +60,8 @@ def _covered(starts_N: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]
     """The rows that windows of this length cover, each once, and where each window begins among them."""
     order = np.argsort(starts_N, kind="stable")
     rising_N = starts_N[order]
-    is_first = (
-        np.diff(rising_N, prepend=rising_N[0] - length - 1) > length
-    )  # a window that does not touch the one before
+    # A stretch begins where a window does not touch the one before.
+    is_first = np.diff(rising_N, prepend=rising_N[0] - length - 1) > length
     low_S = rising_N[is_first]
     counts_S = rising_N[np.append(np.flatnonzero(is_first)[1:], len(rising_N)) - 1] + length - low_S
     before_S = np.cumsum(counts_S) - counts_S

@@ -271,10 +271,14 @@ def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.nd
     some = (windows.only(torch.arange(*run, device=windows.device)) for run in asked)
     parts = [windows] if asked == [(0, len(windows))] else some
     batches = (batch for part in parts for batch in part.in_order(EVALUATION_BATCH_SIZE))
-    loss_NC = np.concatenate([_seasonal_loss(context, target, seasonality) for context, target, *_ in batches])
+    number_N = np.concatenate([np.arange(*run) for run in asked])
+    # In one piece: small arrays that stay would keep the memory of what is freed around them from further use.
+    loss_NC, seen = np.empty((len(number_N), windows.channels), np.float32), 0
+    for context, target, *_ in batches:
+        loss_NC[seen : seen + len(context)] = _seasonal_loss(context, target, seasonality)
+        seen += len(context)
     loss = loss_NC.ravel()
     middle = int(np.argpartition(loss, len(loss) // 2)[len(loss) // 2])
-    number_N = np.concatenate([np.arange(*run) for run in asked])
     places = [divmod(place, loss_NC.shape[1]) for place in (int(loss.argmin()), middle, int(loss.argmax()))]
     picks = [(int(number_N[window]), channel) for window, channel in places]
     spaced = np.unique(np.linspace(0, len(windows) - 1, 3).round().astype(int))

@@ -6,6 +6,7 @@ Small tables, gathered while the test part is scored; all errors are on scaled v
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,14 +41,14 @@ class Residuals:
         self._bias_H = torch.zeros(horizon, dtype=torch.float64, device=device)
         self._counts = torch.zeros(NUM_BINS, dtype=torch.float64, device=device)
         self._channels = slice(None, None, -(-windows.channels // MOST_CHANNELS))
-        most = MOST_KEPT // min(windows.channels, MOST_CHANNELS)
-        self._kept = evenly_spaced_runs(len(windows), most)
-        self._levels: list[Tensor] = []
-        self._losses: list[Tensor] = []
-        self._one_step: list[Tensor] = []
-        self._places: list[Tensor] = []
-        """Of the windows that are kept one by one: mean of the truth, losses, errors one step ahead, start and item."""
-        self._seen = 0
+        self._kept = evenly_spaced_runs(len(windows), MOST_KEPT // min(windows.channels, MOST_CHANNELS))
+        most, channels = sum(high - low for low, high in self._kept), len(range(windows.channels)[self._channels])
+        empty = partial(torch.empty, dtype=torch.float64, device=device)
+        # Of the windows that are kept one by one: mean of the truth, losses, errors one step ahead, start and item. In
+        # one piece each: small tensors that stay would keep the memory of what is freed around them from further use.
+        self._levels_M, self._losses_2M, self._one_step_MC = empty(most), empty(2, most), empty(most, channels)
+        self._places_2M = torch.empty(2, most, dtype=torch.int64, device=device)
+        self._seen = self._num_kept = 0
 
     def look(self, target_BHC: Tensor, forecast_BHC: Tensor) -> None:
         """At the next windows, float64 on scaled values."""
@@ -59,10 +60,13 @@ class Residuals:
         within = error_BHC.clamp(-HISTOGRAM_REACH, HISTOGRAM_REACH)
         self._counts += torch.histc(within, NUM_BINS, -HISTOGRAM_REACH, HISTOGRAM_REACH)
         for some in self._kept_of(len(error_BHC)):
-            self._levels.append(target_BHC[some].mean((1, 2)))
-            self._losses.append(losses_2BH[:, some].mean(2))
-            self._one_step.append(error_BHC[some, 0, self._channels])
-            self._places.append(torch.stack([starts_B[some], items_B[some]]))
+            places_2B = torch.stack([starts_B[some], items_B[some]])
+            here = slice(self._num_kept, self._num_kept + places_2B.shape[1])
+            self._levels_M[here] = target_BHC[some].mean((1, 2))
+            self._losses_2M[:, here] = losses_2BH[:, some].mean(2)
+            self._one_step_MC[here] = error_BHC[some, 0, self._channels]
+            self._places_2M[:, here] = places_2B
+            self._num_kept = here.stop
         self._seen += len(starts_B)
 
     def _kept_of(self, count: int) -> Iterator[slice]:
@@ -88,19 +92,19 @@ class Residuals:
 
     def _by_level(self) -> dict[str, Any]:
         """By tenths of the windows, from the lowest mean of the truth to the highest."""
-        level_N = torch.cat(self._levels).cpu().numpy()
+        level_N = self._levels_M.cpu().numpy()
         if len(level_N) < 2 * NUM_LEVELS:
             return {}
         edges = np.quantile(level_N, np.arange(1, NUM_LEVELS) / NUM_LEVELS)
         place_N = np.searchsorted(edges, level_N)
         names = [str(tenth) for tenth in range(1, NUM_LEVELS + 1)]
-        table = _table(place_N, names, np.ones(len(level_N)), torch.cat(self._losses, 1).cpu().numpy())
+        table = _table(place_N, names, np.ones(len(level_N)), self._losses_2M.cpu().numpy())
         return table if len(table["names"]) > 1 else {}
 
     def _autocorrelation(self) -> list[float]:
         """Of the errors one step ahead, from lag 1 on, mean over channels; pairs never cross an item or a gap."""
-        error_NC = torch.cat(self._one_step).cpu().numpy()
-        starts_N, items_N = torch.cat(self._places, 1).cpu().numpy()
+        error_NC = self._one_step_MC.cpu().numpy()
+        starts_N, items_N = self._places_2M.cpu().numpy()
         seasonality = self._test.panel.seasonality
         most = min(MOST_LAGS, max(2 * seasonality, 24), len(error_NC) // 4)
         centred = error_NC - error_NC.mean(0)
