@@ -28,6 +28,7 @@ from tsbench.data.panel import Panel
 from tsbench.data.windows import Windows
 from tsbench.evaluation.throughput import PeakMemory
 from tsbench.models.registry import model_spec
+from tsbench.training.devices import keep_freed_memory
 from tsbench.training.recipe import Recipe
 
 CONTEXT_LENGTH, HORIZON = 96, 24
@@ -240,6 +241,7 @@ def _records(counts: list[int]) -> Iterator[Result]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    keep_freed_memory()
     asked = json.loads(sys.argv[1])
     where = Path(asked.pop("folder"))
     print(json.dumps(measure(Size(**asked), where)))  # noqa: T201
