@@ -204,7 +204,7 @@ def make_plan(
                 )
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
-                    part.starts(context_length, horizon)  # raises when there is no window
+                    part.window_starts(context_length, horizon)  # raises when there is no window
                 notes += _left_out(panel, context_length, horizon)
                 notes += _masked(panel, context_length, horizon) if panel.has_holes else []
                 matched = _matched(rows, experiment, panel, context_length, horizon, where)
@@ -314,7 +314,7 @@ def _masked(panel: Panel, context_length: int, horizon: int) -> list[str]:
     """Windows that hold no value. Raises DataError where a series has no scale, or a step or channel no score."""
     count_values(panel, panel.train.bounds)
     rows_N = panel.test.starts(context_length, horizon) + context_length
-    is_there_TC, is_target_T = ~np.isnan(panel.values), np.zeros(len(panel.values), bool)
+    is_there_TC, is_target_T = ~np.isnan(panel.values[:]), np.zeros(len(panel.values), bool)
     for step in range(horizon):
         is_target_T[rows_N + step] = True
         if not is_there_TC[rows_N + step].any():

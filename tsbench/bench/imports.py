@@ -233,6 +233,8 @@ def _from_forecasts(
             f"{_names(list(_tasks(plan)))}"
         )
     panel = load_dataset(data or tasks[0][0], data_dirs=data_dirs)
+    if panel.is_mapped:
+        raise ConfigError(f"{source.path}: forecasts of a mapped panel cannot be imported; import scores")
     prepared = Prepared.on(panel, torch.device("cpu"))
     for task in tasks:
         like = _tasks(plan)[task]
@@ -333,7 +335,7 @@ def _places(
             f"{path}: column {column!r}: not timestamps ({error}); write them like 2024-01-31 13:00"
         ) from error
     clock = pd.MultiIndex.from_arrays(
-        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps.astype("datetime64[ns]")]
+        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps[:].astype("datetime64[ns]")]
     )
     row = clock.get_indexer(pd.MultiIndex.from_arrays([item, stamps]))
     first = np.where(row >= 0, row - (0 if column == "origin" else step), -1)
