@@ -137,6 +137,17 @@ def test_a_model_that_has_no_value_is_last_either_way(visit: Visit) -> None:
 
 
 @of("one")
+def test_numbers_are_sorted_as_numbers_however_they_are_written(visit: Visit) -> None:
+    visit.page.locator("#audit details").evaluate_all("folds => folds.forEach((fold) => (fold.open = true))")
+    visit.page.locator("#audit thead button", has_text="Parameters").click()
+    cells = visit.page.locator("#audit tbody tr td:last-child").all_inner_texts()
+
+    sizes = [float(cell.replace(",", "").replace("k", "e3")) for cell in cells]
+    assert len({cell[-1] for cell in cells}) > 1  # with k and without
+    assert sizes == sorted(sizes)
+
+
+@of("one")
 def test_names_in_the_filter_leave_their_rows_alone(visit: Visit) -> None:
     box = visit.page.locator("#filter input")
     box.fill("gru, LSTM")

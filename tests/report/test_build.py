@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up import DATA, REALISTIC, Write, with_gradients, write_experiment
+from made_up import DATA, REALISTIC, Write, with_energy, with_gradients, write_experiment
 
 from tsbench.bench.records import Plan, PlannedRun, Pretrained, Record, load_records
 from tsbench.report.build import build, escape_markdown
@@ -246,6 +246,46 @@ def test_gradients_have_a_section_where_some_were_recorded_and_nowhere_else(real
         assert "Where norms of gradients were recorded, the timed steps took them too" in read(folder, name)
         assert "radients" not in read(realistic, name)
     assert all((folder / "figures" / f"task{number}-gradients.svg").is_file() for number in (1, 2))
+
+
+def test_the_share_of_the_bare_limit_is_told_of_trained_models_alone_and_explained(realistic: Path) -> None:
+    frame = pd.read_csv(realistic / "leaderboard.csv").set_index("label")
+    assert frame["share_of_bare_limit"]["gru"] == pytest.approx(1.886 / 2.05)
+    assert frame["share_of_bare_limit"][["naive", "seasonal_naive", "profile"]].isna().all()
+
+    page, text = read(realistic), read(realistic, "report.md")
+    table = page.split("<h3>Training against the bare limit</h3>")[1].split("</table>")[0]
+    assert [a["data-model"] for tag, a in Page(table).tags if "data-model" in a] == [
+        label for label in frame.index if label not in ("naive", "seasonal_naive", "profile")
+    ]
+    assert 'data-value="0.92">92%<' in table
+    assert re.search(r"\| gru \| 10.2k \| 33.9k \| 92% \|", text)  # 64 windows in 1.886 ms
+    for words in (page, text):
+        assert "The bare limit is what forward pass, backward pass and optimizer step" in words
+
+
+def test_older_records_have_no_word_of_the_bare_limit(write: Write) -> None:
+    def older(record: Record) -> Record:
+        return record.model_copy(update={"cost": record.cost and record.cost.model_copy(update={"bare_step_ms": None})})
+
+    folder = write({"gru": [0.3]}, edit=older)
+    build(folder)
+
+    assert "bare limit" not in read(folder) + read(folder, "report.md")
+
+
+def test_energy_has_columns_where_it_was_read_and_nowhere_else(realistic: Path, write: Write) -> None:
+    folder = write({"gru": [0.3, 0.31], "naive": [1.2], "rnn": [0.4]}, edit=with_energy)
+    build(folder)
+
+    frame = pd.read_csv(folder / "leaderboard.csv").set_index("label")
+    assert frame["predict_joules"].notna().to_dict() == {"gru": True, "rnn": False, "naive": True}
+    assert frame["train_kilojoules"].notna().to_dict() == {"gru": True, "rnn": False, "naive": False}
+    for name in ("report.html", "report.md"):
+        assert "Predict J" in read(folder, name)
+        assert "Fit kJ" in read(folder, name)
+        assert "Predict J" not in read(realistic, name)
+    assert "predict_joules" not in pd.read_csv(realistic / "leaderboard.csv")
 
 
 def test_no_two_elements_of_the_page_share_an_id(realistic: Path) -> None:

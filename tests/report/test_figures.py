@@ -7,7 +7,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from made_up import REALISTIC, Write, with_gradients, write_experiment
+from made_up import REALISTIC, Write, with_energy, with_gradients, write_experiment
 
 from tsbench.bench.records import Record, RecordStore
 from tsbench.report.costs import accuracy_against_costs, speed, time_to_quality
@@ -102,6 +102,26 @@ def test_accuracy_is_set_against_every_cost_that_was_measured(results: Results) 
     words = " ".join(texts(picture))
     assert all(title in words for title in ("latency, p50 ms", "training, seconds", "peak memory, MiB", "parameters"))
     assert "Triangles at the upper edge" in picture.caption  # naive
+    assert "energy" not in words.lower()
+    assert "Energy" not in picture.caption
+
+
+def test_energy_is_an_axis_where_records_have_it(write: Write) -> None:
+    results = read_results(write(REALISTIC, edit=with_energy))
+    gru, seasonal, rnn = (results.tasks[0].of_model(model) for model in ("gru", "seasonal_naive", "rnn"))
+    assert gru
+    assert seasonal
+    assert rnn
+    assert gru.cost("train_kilojoules") == pytest.approx(gru.cost("num_parameters") / 40_000 * 50 * 32_000 / 1e6)
+    assert (seasonal.cost("predict_joules"), seasonal.cost("train_kilojoules")) == (0.1, None)
+    assert rnn.cost("predict_joules") is None
+
+    picture = accuracy_against_costs(results.tasks[0], choose_pens(results))
+
+    assert picture is not None
+    words = " ".join(texts(picture))
+    assert all(title in words for title in ("energy, J per 1,000 windows forecast", "energy, kJ of the training"))
+    assert "Energy is that of the whole GPU" in picture.caption
 
 
 def test_time_to_quality_is_of_trained_models_alone(results: Results) -> None:

@@ -195,6 +195,7 @@ def _context(results: Results, sections: list[Section], tables: dict[str, pd.Dat
         "coverage": [(str(task.task), rows) for task in results.tasks if (rows := coverage_rows(task))],
         "ranking_rule": RANKING_RULE,
         "paired_note": page.PAIRED_NOTE,
+        "bare_limit_note": page.BARE_LIMIT_NOTE,
         "sections": sections,
         "failures": page.failures(results),
         "missing": page.missing(results),
@@ -222,6 +223,7 @@ def _task_context(task: TaskResults, tables: dict[str, pd.DataFrame]) -> dict[st
         "scoring": page.scoring(task),
         "audit": page.audit_rows(task),
         "budget": page.budget_notes(task),
+        "training_speeds": page.training_speeds(task),
         "phase_names": phase_names,
         "phases": phase_rows,
     }

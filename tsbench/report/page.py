@@ -127,9 +127,29 @@ QUANTILE_COLUMNS = (
 )
 
 
+ENERGY_COLUMNS = (
+    Column(
+        "predict_joules",
+        "Predict J",
+        _COST,
+        _one_by_one(compact),
+        "lower",
+        "joules that the whole GPU took to forecast 1,000 windows, in large batches",
+    ),
+    Column(
+        "train_kilojoules",
+        "Fit kJ",
+        _COST,
+        _one_by_one(compact),
+        "lower",
+        "kilojoules that the whole GPU took during training and validation, with whoever else used it",
+    ),
+)
+
+
 def columns_of(frame: pd.DataFrame) -> tuple[Column, ...]:
-    """Of the frame of `leaderboard`; those of quantiles only where a run has some."""
-    return (*COLUMNS, *(column for column in QUANTILE_COLUMNS if column.name in frame))
+    """Of the frame of `leaderboard`; those of energy and of quantiles only where a run has some."""
+    return (*COLUMNS, *(column for column in (*ENERGY_COLUMNS, *QUANTILE_COLUMNS) if column.name in frame))
 
 
 @dataclass(frozen=True)
@@ -413,6 +433,42 @@ def phases(task: TaskResults) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Names of the phases, and for each label the median seconds over seeds that each of them took."""
     names = list(dict.fromkeys(name for entry in task.ranked for record in entry.finished for name in _clock(record)))
     return names, [(entry.label, [compact(_phase(entry, name)) for name in names]) for entry in task.ranked]
+
+
+BARE_LIMIT_NOTE = (
+    "The bare limit is what forward pass, backward pass and optimizer step of the same forecaster reach on one batch "
+    "that is ready; the share is what the training keeps of it beside choosing and gathering windows, clipping and the "
+    "schedule. Both are read in short stretches, so a few percent are noise; far above 100% are steps that one CUDA "
+    "graph launches, or that several seeds take together."
+)
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """How fast a model trains, and how fast it could."""
+
+    label: str
+    rate: Cell
+    limit: Cell
+    share: Cell
+
+
+def training_speeds(task: TaskResults) -> list[TrainingSpeed]:
+    """Of every label whose bare limit was measured, best first."""
+    return [
+        TrainingSpeed(
+            entry.label,
+            _cell(entry.cost("train_windows_per_second"), compact),
+            _cell(1000 * entry.runs[0].recipe.batch_size / step_ms, compact),
+            _cell(entry.cost("share_of_bare_limit"), "{:.0%}".format),
+        )
+        for entry in task.ranked
+        if (step_ms := entry.cost("bare_step_ms"))
+    ]
+
+
+def _cell(value: float | None, write: Callable[[float], str]) -> Cell:
+    return Cell(BLANK, "") if value is None else Cell(write(value), repr(value))
 
 
 def _clock(record: Record) -> dict[str, float]:
