@@ -217,6 +217,7 @@ def _task_context(task: TaskResults, tables: dict[str, pd.DataFrame]) -> dict[st
         "task": task.task,
         "name": str(task.task),
         "verdict": task_verdict(task),
+        "columns": page.columns_of(tables["leaderboard"]) if task.ranked else (),
         "rows": page.leaderboard_rows(tables["leaderboard"], task),
         "paired": page.paired_rows(tables["comparisons"], task),
         "notes": page.metric_notes(task),

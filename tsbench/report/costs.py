@@ -24,8 +24,8 @@ _COSTS = (
     ("fit_seconds", "training, seconds"),
     ("peak_memory_mib", "peak memory, MiB"),
     ("num_parameters", "parameters"),
-    ("predict_joules", "energy, J per 1,000 windows forecast"),
-    ("train_kilojoules", "energy, kJ of the training"),
+    ("predict_joules", "J per 1,000 windows"),
+    ("train_kilojoules", "training, kJ"),
 )
 
 
@@ -58,7 +58,7 @@ def accuracy_against_costs(results: TaskResults, pens: dict[str, Pen], prefix: s
             "has no place on a logarithmic axis and is left out."
         )
         if any(name in _ENERGY for name, _, _ in found):
-            caption += " Energy is that of the whole GPU, by its driver's counter, with whoever else used it."
+            caption += " Joules are those of the whole GPU by its driver's counter, forecasting in batches."
         if max(entry.mse for entry in entries) > ceiling:
             caption += " Triangles at the upper edge stand for errors beyond it."
         return as_picture(figure, f"{prefix}accuracy-costs", results, caption)

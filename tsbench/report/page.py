@@ -127,29 +127,9 @@ QUANTILE_COLUMNS = (
 )
 
 
-ENERGY_COLUMNS = (
-    Column(
-        "predict_joules",
-        "Predict J",
-        _COST,
-        _one_by_one(compact),
-        "lower",
-        "joules that the whole GPU took to forecast 1,000 windows, in large batches",
-    ),
-    Column(
-        "train_kilojoules",
-        "Fit kJ",
-        _COST,
-        _one_by_one(compact),
-        "lower",
-        "kilojoules that the whole GPU took during training and validation, with whoever else used it",
-    ),
-)
-
-
 def columns_of(frame: pd.DataFrame) -> tuple[Column, ...]:
-    """Of the frame of `leaderboard`; those of energy and of quantiles only where a run has some."""
-    return (*COLUMNS, *(column for column in (*ENERGY_COLUMNS, *QUANTILE_COLUMNS) if column.name in frame))
+    """Of the frame of `leaderboard`; those of quantiles only where a run has some."""
+    return (*COLUMNS, *(column for column in QUANTILE_COLUMNS if column.name in frame))
 
 
 @dataclass(frozen=True)
@@ -182,9 +162,9 @@ class Failure:
 
 
 def leaderboard_rows(frame: pd.DataFrame, task: TaskResults) -> list[Row]:
-    """Of the frame of `leaderboard`, the rows of one task."""
+    """Of the frame of `leaderboard`, the rows of one task; without cells where nothing has a result."""
     rows = _of_task(frame, task)
-    columns = [_cells(column, rows) for column in columns_of(frame)]
+    columns = [_cells(column, rows) for column in columns_of(frame)] if task.ranked else []
     return [
         Row(
             row["rank"],
@@ -373,7 +353,7 @@ def scoring(task: TaskResults) -> str:
 def metric_notes(task: TaskResults) -> list[str]:
     """Why something is blank, once each."""
     notes = [record.metrics.note for entry in task.ranked for record in entry.finished if record.metrics]
-    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note))
+    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note)) if task.ranked else []
 
 
 def common_recipe(results: Results) -> dict[str, str]:
