@@ -20,6 +20,10 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def count_gpus() -> int:
+    return torch.cuda.device_count()
+
+
 def check_precision(recipe: Recipe, device: torch.device) -> None:
     """Raises ConfigError for what needs a GPU on a CPU: half precision, which no trainer supports there, and TF32."""
     if recipe.precision in ("16", "tf32") and device.type == "cpu":
