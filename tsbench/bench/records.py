@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 from uuid import uuid4
 
@@ -214,6 +215,9 @@ class Cost(_Value):
     """Median over chunks of steps, validation excluded; None for a model that is not trained."""
     train_step_ms: list[float]
     """Mean milliseconds of a step, one sample per chunk of steps."""
+    bare_step_ms: float | None = None
+    """The bare limit: median milliseconds of forward pass, backward pass and optimizer step for one batch that is
+    ready. None for a model that is not trained in steps."""
     predict_windows_per_second: float
     predict_samples: list[float]
     """Windows per second, one sample per repeat."""
@@ -251,6 +255,19 @@ class Cost(_Value):
     def shared_by(self) -> int:
         """Runs that shared the machine while speeds were read; 1: alone."""
         return self.num_workers * self.packed
+
+    @property
+    def share_of_bare_limit(self) -> float | None:
+        """How much of the bare limit's speed the training had. Of seeds that train together a seed's share of their
+        step counts, against the bare step of one alone."""
+        if self.bare_step_ms is None or not self.train_step_ms:
+            return None
+        return self.bare_step_ms / median(self.train_step_ms)
+
+    @property
+    def train_kilojoules(self) -> float | None:
+        """Energy of the training, looks at the validation part included; of seeds that trained together a share."""
+        return None if self.train_joules is None else self.train_joules * self.windows_seen / 1e6
 
 
 class Machine(_Value):
@@ -598,6 +615,8 @@ _COSTS = (
     "num_parameters",
     "flops_per_window",
     "train_windows_per_second",
+    "bare_step_ms",
+    "share_of_bare_limit",
     "predict_windows_per_second",
     "latency_p50_ms",
     "latency_p95_ms",

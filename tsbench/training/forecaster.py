@@ -249,16 +249,17 @@ class Forecaster(pl.LightningModule):
     @torch.inference_mode()
     def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`forward` without gradients, in the recipe's precision."""
-        with self._in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device):
             return self(context_BLC.to(self.dtype), covariates_BMK)
 
     @torch.inference_mode()
     def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`quantiles` without gradients, in the recipe's precision."""
-        with self._in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device):
             return self.quantiles(context_BLC.to(self.dtype), covariates_BMK)
 
-    def _in_its_precision(self, device: torch.device) -> torch.autocast:
+    def in_its_precision(self, device: torch.device) -> torch.autocast:
+        """Around a forward pass: half precision where the recipe has it."""
         half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
         return torch.autocast(device.type, half, enabled=half is not None)
 
@@ -583,7 +584,7 @@ class Forecaster(pl.LightningModule):
             mean, std = (torch.as_tensor(part).to(context_BLC.device) for part in self.scaler.at(items_B1))
             context_BLC, target_BHC = windows.histories(picks_B).double() * std + mean, target_BHC * std + mean
         seen_BLC, target_BHC = (self._seen(part.to(self.dtype)) for part in (context_BLC, target_BHC))
-        with self._in_its_precision(seen_BLC.device):
+        with self.in_its_precision(seen_BLC.device):
             quantiles_BHCQ = self._quantiles(seen_BLC, *covariates)
         return (target_BHC.unsqueeze(-1) - quantiles_BHCQ) / self._size_of(seen_BLC).unsqueeze(-1)
 
