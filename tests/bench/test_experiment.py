@@ -613,3 +613,15 @@ def test_each_fold_of_a_cross_validation_is_a_task_of_its_own():
     assert {planned.run.dataset for planned in plan.runs} == set(panels)
     assert len({planned.run.fingerprint for planned in plan.runs}) == 3
     assert {planned.run.horizon for planned in plan.runs} == {24}
+    assert plan.folds == {"shops": list(panels)}
+
+
+def test_all_folds_of_a_cross_validation_see_a_context_of_one_length():
+    panel = replace(shops(), split=SplitByOrigins(horizon=24, windows=3, refit=True))
+    experiment = Experiment(datasets="synthetic", models={"naive": {}}, seeds=0)
+
+    plan, panels = make_plan("folds", experiment, lambda name: panel)
+
+    by_itself = [default_context_length(fold, 24) for fold in panels.values()]
+    assert by_itself == [96, 96, 120]
+    assert {planned.run.context_length for planned in plan.runs} == {by_itself[0]}

@@ -186,16 +186,17 @@ def make_plan(
     _refuse_twins(rows, where)
     loaded = {dataset: load(dataset) for dataset in datasets}
     _refuse_namesakes(loaded, where)
-    panels = [fold for panel in loaded.values() for fold in panel.folds()]
+    folds = {panel.name: panel.folds() for panel in loaded.values()}
+    panels = [(fold, of_one[0]) for of_one in folds.values() for fold in of_one]
     notes, runs = [], []
-    for panel in panels:
+    for panel, first_fold in panels:
         smallest = float(panel.train.values.min())
         recipes = {row.label: _recipe_for(row, panel, smallest, where) for row in rows}
         notes += _of_items(panel, experiment.recipe, smallest)
         for horizon in experiment.horizons or [_own_horizon(panel, where)]:
             lengths = experiment.context_lengths
             if not lengths:
-                lengths = [default_context_length(panel, horizon)]
+                lengths = [default_context_length(first_fold, horizon)]  # one question for all folds
                 notes.append(
                     f"{panel.name}, horizon {horizon}: context length {lengths[0]} "
                     f"({'fourteen' if panel.has_items else 'four'} seasons or two horizons)"
@@ -233,9 +234,10 @@ def make_plan(
         command=command,
         differences=differences,
         notes=notes,
+        folds={name: [fold.name for fold in of_one] for name, of_one in folds.items() if len(of_one) > 1},
         runs=runs,
     )
-    return plan, {panel.name: panel for panel in panels}
+    return plan, {panel.name: panel for panel, _ in panels}
 
 
 def _own_horizon(panel: Panel, where: str) -> int:

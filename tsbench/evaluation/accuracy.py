@@ -149,6 +149,7 @@ def kept_losses(
     One value is one origin, the time at which a forecast starts. Items that share an origin are joined, because they
     share its weather; then as many neighbours as the limit asks for, `origins_per_loss`. Each value is a sum over what
     was joined, divided by the mean size of such a group: the mean of the values is the error over all windows.
+    `overlap` consecutive values have targets that share a row.
     """
     rows = test.starts(context_length, horizon) + context_length
     origins, which_N = np.unique(test.panel.timestamps[rows], return_inverse=True)
@@ -157,7 +158,10 @@ def kept_losses(
     size = totals.num_windows / (group_N.max() + 1)
     kept = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
     losses = {name: (np.bincount(group_N, loss_N) / size).astype(np.float32) for name, loss_N in kept.items()}
-    return losses | {"origins_per_loss": np.array(together)}
+    first_M, last_M = origins[::together], origins[::together].copy()
+    np.maximum.at(last_M, group_N, test.panel.timestamps[rows + horizon - 1])
+    overlap = np.searchsorted(first_M, last_M, side="right") - np.arange(len(first_M))
+    return losses | {"origins_per_loss": np.array(together), "overlap": overlap.max()}
 
 
 def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
