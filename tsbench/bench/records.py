@@ -578,6 +578,27 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
     return frame
 
 
+def load_item_metrics(folder: str | Path) -> pd.DataFrame:
+    """One row per item of each finished run of the experiment that was last run in a folder; none of datasets with one.
+
+    Columns: `dataset, model, context_length, horizon, seed, label, item`, then `mae, rmse, smape, mase, rmsse, wape`
+    and `bias`, means over channels in original units; NaN where an item has no window, or nothing to divide by.
+    """
+    import numpy as np
+    import pandas as pd
+
+    about = ("dataset", "model", "context_length", "horizon", "seed")
+    store, frames = RecordStore(Path(folder)), []
+    for planned in Plan.load(Path(folder)).runs:
+        arrays = store.arrays(planned.run.key())
+        found = {name.removeprefix("item_"): values for name, values in arrays.items() if name.startswith("item_")}
+        if found:
+            items = arrays.get("items", np.arange(len(found["mae"])))  # records of older versions do not name them
+            run = {name: getattr(planned.run, name) for name in about}
+            frames.append(pd.DataFrame({**run, "label": planned.label, "item": items, **found}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*about, "label", "item"])
+
+
 _METRICS = (
     "mse_scaled",
     "mae_scaled",
