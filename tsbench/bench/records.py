@@ -404,6 +404,17 @@ class RecordStore:
                 "delete it, and the next `tsbench run` makes it anew"
             ) from error
 
+    def set_aside_unreadable(self, keys: Iterable[str]) -> list[Path]:
+        """Rename those of these records that cannot be read. Returns where they lie now."""
+        aside = []
+        for key in keys:
+            try:
+                if key in self:
+                    self.read(key)
+            except ConfigError:
+                aside.append(self.path(key).replace(self.path(key).with_suffix(".unreadable")))
+        return aside
+
     def keys(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("??/*.json"))
 
