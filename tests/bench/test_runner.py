@@ -77,7 +77,7 @@ def test_the_losses_beside_a_record_have_its_error_as_their_mean(smoke: dict[str
         losses = RecordStore(smoke_folder).losses(record.key)
 
         assert losses is not None
-        assert losses.shape == (157, 1)
+        assert losses.shape == (157, 12)
         assert losses.loss_M.mean() == pytest.approx(record.metrics.mse_scaled, rel=1e-5)
 
 

@@ -21,6 +21,7 @@ from tsbench.data.covariates import Roles
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, from_validation, nearest, unknown
+from tsbench.models.layer_kinds import Size, parse_layers, sizes_after
 from tsbench.models.registry import ModelSpec, model_spec, model_specs
 from tsbench.resources import resource_dir
 from tsbench.training.recipe import Group, Recipe
@@ -204,6 +205,7 @@ def make_plan(
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
                     part.starts(context_length, horizon)  # raises when there is no window
+                _check_layers(rows, panel, context_length, where)
                 notes += _left_out(panel, context_length, horizon)
                 matched = _matched(rows, experiment, panel, context_length, horizon, where)
                 notes += [_account(panel, context_length, horizon, matched)] if matched else []
@@ -246,6 +248,18 @@ def _own_horizon(panel: Panel, where: str) -> int:
             f"{where}: the split of {panel.name} ({panel.split}) is made for no horizon; give horizons, or --horizon"
         )
     return panel.split.own_horizon
+
+
+def _check_layers(rows: Sequence[_Row], panel: Panel, context_length: int, where: str) -> None:
+    """Raises ConfigError where a layer of a stack cannot read what comes in: then none of its runs could succeed."""
+    for row in rows:
+        if "layers" in row.arguments:
+            channels = panel.num_channels if row.recipe.channel_mode == "mixing" else 1
+            channels += len(panel.roles.columns) if row.recipe.covariates == "all" else 0
+            try:
+                sizes_after(parse_layers(row.arguments["layers"]), Size(context_length, channels))
+            except ConfigError as error:
+                raise ConfigError(f"{where}, {row.label}, on {panel.name}: {error}") from error
 
 
 def _recipe_for(row: _Row, panel: Panel, smallest: float, where: str) -> Recipe:
