@@ -15,12 +15,14 @@ import torch
 from benchmarks.rows import SECTIONS
 from benchmarks.timing import Result
 from tsbench.bench.machine import describe_machine
+from tsbench.training.devices import keep_freed_memory
 
 FOLDER = Path(__file__).parent / "results"
 
 
 def main(sections: list[str]) -> None:
     torch.set_num_threads(1)  # the unit of parallelism is the run
+    keep_freed_memory()  # for both sides, as in the tool's own processes
     results = []
     for name in sections or SECTIONS:
         for result in section(name)():

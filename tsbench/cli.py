@@ -89,7 +89,7 @@ def run(
     workers: Annotated[
         str,
         typer.Option(
-            help="Processes of one thread each that share the runs: a number, or auto (one per core; 1 on a GPU and "
+            help="Processes of one thread each that share the runs: a number, or auto (one per core, or per GPU; 1 "
             "for a small matrix). With 1, all runs are done in this process, on all cores.",
             metavar="N",
         ),

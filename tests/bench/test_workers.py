@@ -15,14 +15,16 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from tsbench.bench import workers
 from tsbench.bench.estimate import Estimate
 from tsbench.bench.observer import Observer
 from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, forecaster_path
-from tsbench.bench.workers import number_of_workers, run_in_workers
+from tsbench.bench.workers import number_of_workers, run_in_workers, visible_gpus
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError
+from tsbench.training import devices
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.progress import Progress
 
@@ -287,6 +289,24 @@ def test_workers_of_a_killed_parent_end_themselves(tmp_path: Path):
     assert psutil.wait_procs(crew, timeout=20)[1] == []
 
 
+# Where memory is short
+
+
+def test_a_run_that_finds_no_memory_beside_others_is_tried_again_alone(
+    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path
+):
+    plan = plan_of(models={"linear": {}, "tcn": {"num_filters": 5 * 10**6}})
+
+    diary = Diary(tmp_path)
+    records = execute(plan, tiny_panel, tmp_path, diary)
+
+    assert [label for label, why in diary.again if "no memory" in why] == ["tcn"]
+    assert records["tcn 0"].status == "out_of_memory", "nor is there any alone"
+    assert records["linear 0"].status == "ok"
+    assert diary.ended == {planned.run.key(): True for planned in plan.runs}, "each ends once"
+    assert Counter(diary.started) == Counter(planned.label for planned in plan.runs) + Counter(["tcn"])
+
+
 # How many
 
 
@@ -297,18 +317,60 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("four_cores")
-def test_auto_is_a_worker_per_core_but_not_for_few_steps_and_not_on_a_gpu(
-    plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
-):
+def test_auto_is_a_worker_per_core_but_not_for_few_steps(plan_of: PlanOf):
     large = plan_of(models={"gru": {}}, seeds=[0, 1], recipe={"max_steps": 600})
 
     assert number_of_workers("auto", large, "cpu") == 4
     assert number_of_workers("auto", plan_of(models={"gru": {}}), "cpu") == 1
     assert number_of_workers("auto", plan_of(models={"naive": {}}, recipe={"max_steps": 1500}), "cpu") == 1
 
-    monkeypatch.setattr(workers, "_goes_to_gpu", lambda device: True)
-    assert number_of_workers("auto", large, "auto") == 1
-    assert number_of_workers(3, large, "auto") == 3
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(("gpus", "expected"), [(["0"], 1), (["2", "5"], 2), ([str(n) for n in range(99)], 8)])
+def test_auto_is_a_worker_per_gpu(gpus: list[str], expected: int, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(workers, "visible_gpus", lambda device: gpus)
+    plan = plan_of(models={"gru": {}}, seeds=[0, 1], recipe={"max_steps": 1000})
+
+    assert len(plan.runs) == 8, "no more workers than runs"
+    assert number_of_workers("auto", plan, "auto") == expected
+    assert number_of_workers(3, plan, "auto") == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"), [(None, ["0", "1"]), ("3,1", ["3", "1"]), ("GPU-a,GPU-b,GPU-gone", ["GPU-a", "GPU-b"])]
+)
+def test_gpus_have_the_names_by_which_a_worker_is_given_one(
+    variable: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    if variable is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    monkeypatch.setattr(devices, "resolve_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(devices, "count_gpus", lambda: 2)
+
+    assert visible_gpus("cuda") == expected
+
+
+def test_on_a_cpu_there_are_no_gpus_to_share():
+    assert visible_gpus("cpu") == []
+
+
+def test_workers_spread_over_the_gpus(plan: Plan, tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    given = []
+
+    class Watched(workers._Worker):
+        def __init__(self, inbox: Any, gpu: str | None) -> None:
+            given.append(gpu)
+            super().__init__(inbox, gpu)
+
+    monkeypatch.setattr(workers, "_Worker", Watched)
+    monkeypatch.setattr(workers, "visible_gpus", lambda device: ["0", "1"])
+
+    records = execute(plan, tiny_panel, tmp_path, num_workers=3)
+
+    assert given == ["0", "1", "0"]
+    assert {record.status for record in records.values()} == {"ok"}
 
 
 @pytest.mark.usefixtures("four_cores")

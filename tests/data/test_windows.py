@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tsbench.data import windows as windows_module
 from tsbench.data.panel import Panel
 from tsbench.data.splits import SplitByLast
 from tsbench.data.windows import Windows, shuffled_picks
@@ -39,6 +40,20 @@ def test_a_batch_is_what_slicing_by_hand_gives(
         cutoff = starts[pick] + context_length
         assert torch.equal(context, values_TC[starts[pick] : cutoff])
         assert torch.equal(target, values_TC[cutoff : cutoff + horizon])
+
+
+@given(num_batches=st.integers(1, 9), most=st.integers(1, 60))
+def test_batches_gathered_together_are_those_gathered_one_by_one(num_batches: int, most: int) -> None:
+    windows = Windows(numbered(20, 2), torch.arange(14), 4, 3)
+    picks_KB = torch.randint(14, (num_batches, 3))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(windows_module, "_GATHER_VALUES", most)
+        together = list(windows.batches(picks_KB))
+
+    assert len(together) == num_batches
+    for batch, picks_B in zip(together, picks_KB, strict=True):
+        assert all(map(torch.equal, batch, windows.batch(picks_B)))
 
 
 def test_windows_reach_the_last_row() -> None:

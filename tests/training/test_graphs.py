@@ -156,7 +156,7 @@ def test_a_step_waits_for_nothing(together: bool, model: str, small_panel: Panel
                 watched.append(step(picks))
             return watched[-1]
 
-        return StepGraph(watch, None)
+        return StepGraph(watch, StandIn(), "not captured: watched")
 
     for module in (forecaster_module, packed_module):
         monkeypatch.setattr(module, "step_graph", graph)

@@ -66,7 +66,7 @@ from tsbench.evaluation.throughput import (
     measure_inference,
 )
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import check_precision
+from tsbench.training.devices import check_precision, keep_freed_memory
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
@@ -95,6 +95,7 @@ def run_plan(
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
+    keep_freed_memory()
     store = RecordStore(folder)
     prepared: Prepared | None = None
 
@@ -336,12 +337,13 @@ def execute(
         answer, arrays = _answer(run, prepared, fitted)
     except Diverged as error:
         status, reason = "diverged", str(error)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        status, reason = "out_of_memory", _first_line(error)
     except TsbenchError as error:
         status, reason = "failed", str(error)
     except Exception as error:  # a bug in a model must not cost the other runs; the record keeps the traceback
-        status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
+        if _finds_no_memory(error):
+            status, reason = "out_of_memory", _first_line(error)
+        else:
+            status, reason, detail = "failed", f"{type(error).__name__}: {_first_line(error)}", traceback.format_exc()
     if keep is not None and fitted is not None and answer:
         write_durably(keep, fitted.forecaster.save)
     record = record_of(run, prepared, status=status, reason=reason, detail=detail, packing=packing, **answer)
@@ -540,6 +542,11 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[phase] = time.perf_counter() - start
+
+
+def _finds_no_memory(error: Exception) -> bool:
+    """Torch's allocator for the CPU has no kind of error of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -146,6 +146,10 @@ def _beside(record: Record, num_workers: int) -> Record:
 
 def _give_memory_back() -> None:
     """What the last run left in the allocator would count as the next one's peak."""
+    import torch
+
     gc.collect()
     with suppress(AttributeError, OSError, TypeError):  # glibc only
         ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_initialized():  # to the other workers of the same GPU
+        torch.cuda.empty_cache()

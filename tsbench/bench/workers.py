@@ -41,8 +41,8 @@ from tsbench.training.recipe import Recipe
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # glibc gives large blocks back to the system and takes them anew, page by page, in every step. Told to keep them,
-    # an LSTM (batch 1,024, 96 rows, 64 wide) takes 50 page faults a step instead of 200,000.
+    # As `keep_freed_memory` does: an LSTM (batch 1,024, 96 rows, 64 wide) then takes 50 page faults a step instead of
+    # 200,000.
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(2**26),
@@ -65,6 +65,8 @@ class Setting:
     panels: dict[str, Panel]
     folder: Path
     device: str
+    gpus: list[str]
+    """See `visible_gpus`."""
     num_workers: int
     to_count: list[Run]
     """Runs whose operations the parent, without torch, cannot count."""
@@ -79,19 +81,21 @@ class Setting:
 def number_of_workers(asked: int | str, plan: Plan, device: str) -> int:
     """How many worker processes a plan gets; with 1, everything stays in this process.
 
-    auto: one per core and `WORKER_GIB` of free memory; 1 on a GPU, and for a plan with few steps. What is done already
-    does not matter: a matrix goes on after an interruption with as many threads per run as before.
+    auto: one per core and `WORKER_GIB` of free memory, or one per GPU; 1 for a plan with few steps. What is done
+    already does not matter: a matrix goes on after an interruption with as many threads per run as before.
 
     Raises ConfigError for what is no number, and for a device as `resolve_device` does.
     """
-    on_gpu = _goes_to_gpu(device)
+    gpus = visible_gpus(device)
     if asked != "auto":
         if not isinstance(asked, int) or asked < 1:
             raise ConfigError(f"--workers {asked}: write auto or a whole number from 1, such as --workers 2")
         return asked
     trained = (planned.run for planned in plan.runs if model_spec(planned.run.model).learned)
-    if on_gpu or sum(run.recipe.max_steps for run in trained) < FEW_STEPS:
+    if sum(run.recipe.max_steps for run in trained) < FEW_STEPS:
         return 1
+    if gpus:
+        return min(len(gpus), len(plan.runs))
     free_gib = psutil.virtual_memory().available / 2**30
     return max(1, min(_num_cores(), int(free_gib / WORKER_GIB), len(plan.runs)))
 
@@ -101,13 +105,20 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _goes_to_gpu(device: str) -> bool:
-    """Torch is asked only where it might say yes: its import alone takes longer than everything else here."""
-    if device == "cpu" or (device == "auto" and not _has_cuda_driver()):
-        return False
-    from tsbench.training.devices import resolve_device
+def visible_gpus(device: str) -> list[str]:
+    """The GPUs that runs may go to, as `CUDA_VISIBLE_DEVICES` names them; none where they stay on the CPU.
 
-    return resolve_device(device).type == "cuda"
+    Torch is asked only where it might say yes: its import alone takes longer than everything else here. Raises
+    ConfigError and MachineError as `resolve_device` does.
+    """
+    if device == "cpu" or (device == "auto" and not _has_cuda_driver()):
+        return []
+    from tsbench.training.devices import count_gpus, resolve_device
+
+    if resolve_device(device).type != "cuda":
+        return []
+    count, named = count_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def _has_cuda_driver() -> bool:
@@ -136,7 +147,8 @@ def run_in_workers(
     takes the next run.
 
     A worker's death costs one run, or the seeds that it trained together. Each is tried once more, by itself; after a
-    second death it is recorded as failed.
+    second death it is recorded as failed. A run that finds no memory beside others is tried again at the end, when
+    nothing else runs. Of several GPUs each worker has one, in turn.
 
     measure_alone: read each model's speed again when nothing else runs, from its first finished seed; also what an
     interrupted matrix did not come to. keep_forecasters: also what was trained. loggers: trackers of every run.
@@ -146,6 +158,7 @@ def run_in_workers(
         folder=folder,
         device=device,
         num_workers=min(num_workers, max(len(runs), 1)),
+        gpus=visible_gpus(device),
         to_count=estimate.without_flops(runs),
         recipes=list({planned.run.recipe.model_dump_json(): planned.run.recipe for planned in plan.runs}.values()),
         keep_forecasters=keep_forecasters,
@@ -161,8 +174,9 @@ def run_in_workers(
 class _Worker:
     """One worker process, seen from here."""
 
-    def __init__(self, inbox: SimpleQueue[tuple[_Worker, str, Any]]) -> None:
+    def __init__(self, inbox: SimpleQueue[tuple[_Worker, str, Any]], gpu: str | None) -> None:
         self.ready = False
+        self.gpu = gpu
         self.busy_with: list[PlannedRun] = []
         """One run, or several that differ in their seed alone; those of them without a record."""
         self.is_busy = False
@@ -174,7 +188,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=os.environ | ENVIRONMENT,
+            env=os.environ | ENVIRONMENT | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}),
         )
         self._listener = Thread(target=self._listen, args=(inbox,), daemon=True)
         self._listener.start()
@@ -224,6 +238,8 @@ class _Pool:
         """How workers died, by the key of the run they were busy with."""
         self.packings: dict[str, Packing] = {}
         """Why a run is done by itself that might be trained with its siblings, by its key."""
+        self.crowded: list[PlannedRun] = []
+        """Runs that found no memory beside others."""
         self.last_print = ""
 
     def __enter__(self) -> _Pool:
@@ -236,6 +252,8 @@ class _Pool:
     def carry_out(self, runs: list[PlannedRun], num_workers: int) -> None:
         """Longest first, from when the first worker is ready and has counted their operations."""
         self._work_off(runs, num_workers)
+        crowded, self.crowded = self.crowded, []
+        self._work_off(crowded, 1)
 
     def measure(self, runs: list[PlannedRun]) -> None:
         self.measures = True
@@ -265,10 +283,17 @@ class _Pool:
         self.workers.sort(key=lambda worker: not worker.ready)
         while len(self.workers) > num_workers:
             self.workers.pop().kill()
-        new = [_Worker(self.inbox) for _ in range(num_workers - len(self.workers))]
-        self.workers += new
+        new = []
+        for _ in range(num_workers - len(self.workers)):
+            new.append(_Worker(self.inbox, self._idlest_gpu()))
+            self.workers.append(new[-1])
         for worker in new:  # after all have started: a long message waits until it is read
             worker.tell(self.setting)
+
+    def _idlest_gpu(self) -> str | None:
+        """The one with the fewest workers."""
+        taken = [worker.gpu for worker in self.workers]
+        return min(self.setting.gpus, key=taken.count, default=None)
 
     def _give(self, worker: _Worker) -> None:
         """The next run, if the worker is ready for one and one is waiting."""
@@ -323,7 +348,12 @@ class _Pool:
     def _recorded(self, worker: _Worker, key: str) -> None:
         (planned,) = (planned for planned in worker.busy_with if planned.run.key() == key)
         worker.busy_with = [other for other in worker.busy_with if other is not planned]
-        self.observer.ends(planned, self.store.read(key))
+        record = self.store.read(key)
+        if record.status == "out_of_memory" and len(self.workers) > 1:
+            self.crowded.append(planned)
+            self.observer.starts_again(planned, "no memory beside the other workers; once more at the end, alone")
+        else:
+            self.observer.ends(planned, record)
 
     def _warns(self, worker: _Worker, what: str) -> None:
         (planned,) = worker.busy_with  # loggers follow no seeds that train together

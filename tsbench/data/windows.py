@@ -22,6 +22,9 @@ from tsbench.data.scaling import Scaler
 Batch = tuple[Tensor, ...]
 """Context `[B, L, C]` and target `[B, H, C]`; then covariates `[B, L + H, K]`, where there are any."""
 
+_GATHER_VALUES = 2**17
+"""As many as are gathered at a time for several batches, 512 KiB: what a processor keeps near."""
+
 
 @dataclass(frozen=True)
 class WindowShape:
@@ -152,6 +155,14 @@ class Windows:
     def batch(self, picks_B: Tensor) -> Batch:
         """The windows with these numbers."""
         return self._gather(self.starts_N[picks_B])
+
+    def batches(self, picks_KB: Tensor) -> Iterator[Batch]:
+        """`batch` of each row. Small ones are gathered together: a gather of few values costs its call."""
+        size = picks_KB.shape[1]
+        values = size * self._runs.shape[1]
+        for picks_GB in picks_KB.split(max(1, _GATHER_VALUES // values)):
+            parts = self.batch(picks_GB.flatten())
+            yield from zip(*(part.unflatten(0, (-1, size)) for part in parts), strict=True)
 
     def histories(self, picks_B: Tensor) -> Tensor:
         """All rows of the item before the targets of the windows with these numbers, `[B, longest, C]`.

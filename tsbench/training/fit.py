@@ -54,7 +54,7 @@ class Chunk:
         return type(self)(self.windows, self.picks_KB.to(device))
 
     def batches(self) -> Iterator[Batch]:
-        return (self.windows.batch(picks_B) for picks_B in self.picks_KB)
+        return self.windows.batches(self.picks_KB)
 
 
 class WholePart:

@@ -405,8 +405,9 @@ class Forecaster(pl.LightningModule):
         if self._graph is None:
             windows = batch.windows
             self._graph = step_graph(lambda picks_B: take(windows.batch(picks_B)), self.device, why_not)
-        for picks_B in batch.picks_KB:
-            loss = self._graph(picks_B)
+        # A graph gathers inside, from picks; else a gather for several steps costs hardly more than one for each.
+        losses = map(self._graph, batch.picks_KB) if self._graph.capturer else map(take, batch.batches())
+        for loss in losses:  # noqa: B007  (the last one is shown)
             self._count_step()
         self.training_log.graph = self._graph.state
         return {"loss": loss}
