@@ -413,6 +413,7 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
     if panel.has_items:
         arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
+        arrays["items"] = np.array(panel.items)
     return answer, arrays
 
 

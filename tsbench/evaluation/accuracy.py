@@ -203,14 +203,14 @@ def kept_losses(
     One value is one origin, the time at which a forecast starts. Items that share an origin are joined, because they
     share its weather; then as many neighbours as the limit asks for, `origins_per_loss`. Each value is a sum over what
     was joined, divided by the mean size of such a group: the mean of the values is the error over all points. A window
-    with holes counts by its share of them.
+    with holes counts by its share of them. `overlap` consecutive values have targets that share a row.
     """
     if totals.is_joined:
-        together = JoinedLosses(test, context_length, horizon, limit).together
+        joined = JoinedLosses(test, context_length, horizon, limit)
         size = totals.num_windows / len(totals.squared_N)
         sums = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
         losses = {name: (sums_M / size).astype(np.float32) for name, sums_M in sums.items()}
-        return losses | {"origins_per_loss": np.array(together)}
+        return losses | {"origins_per_loss": np.array(joined.together), "overlap": np.array(joined.overlap(horizon))}
     rows = test.starts(context_length, horizon) + context_length
     origins, which_N = np.unique(test.panel.timestamps[rows], return_inverse=True)
     together = -(-len(origins) // limit)
@@ -219,7 +219,10 @@ def kept_losses(
     kept = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
     losses = {name: np.bincount(group_N, loss_N * totals.share_N) / size for name, loss_N in kept.items()}
     losses = {name: loss_M.astype(np.float32) for name, loss_M in losses.items()}
-    return losses | {"origins_per_loss": np.array(together)}
+    first_M, last_M = origins[::together], origins[::together].copy()
+    np.maximum.at(last_M, group_N, test.panel.timestamps[rows + horizon - 1])
+    overlap = np.searchsorted(first_M, last_M, side="right") - np.arange(len(first_M))
+    return losses | {"origins_per_loss": np.array(together), "overlap": overlap.max()}
 
 
 class JoinedLosses:
@@ -248,6 +251,11 @@ class JoinedLosses:
         num_origins = int((ends - self._lows).sum())
         self.together = -(-num_origins // limit)
         self.sums_2M = np.zeros((2, -(-num_origins // self.together)))
+
+    def overlap(self, horizon: int) -> int:
+        """How many consecutive values have targets that share a row, where no origin is missing."""
+        last = (self.together - 1) * self._step + (horizon - 1) * self._stamps.ticks_per_row
+        return int(min(last // (self.together * self._step) + 1, self.sums_2M.shape[1]))
 
     def add(self, number: int, losses_2B: np.ndarray) -> None:
         """Of the windows from this number on."""

@@ -91,14 +91,16 @@ def _table(results: Results, task: TaskResults, rows: Sequence[dict[Any, Any]], 
 def _caption(results: Results, task: TaskResults) -> str:
     """What a reader must know of the numbers, wherever the table ends up."""
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished if record.metrics), None)
-    seeds = sorted({len(entry.runs) for entry in task.entries})
+    seeds = sorted({len({run.seed for run in entry.runs}) for entry in task.entries})
     rule = "" if all(entry.status == "ok" for entry in task.entries) else f"{RANKING_RULE} "
-    scored = (
-        f"; {counted(metrics.num_scored_windows, 'scored window')}"
-        f"{metrics.masked and f', {metrics.masked}'}, points digest {metrics.points_digest}"
-        if metrics
-        else "; nothing was scored"
-    )
+    scored = "; nothing was scored"
+    if task.folds:
+        scored = f" and {counted(len(task.folds), 'fold')}"
+    elif metrics:
+        scored = (
+            f"; {counted(metrics.num_scored_windows, 'scored window')}"
+            f"{metrics.masked and f', {metrics.masked}'}, points digest {metrics.points_digest}"
+        )
     costs = f"Costs: {listed(task.machines)}. " if task.machines else ""
     return (
         f"{task.task}: MSE and MAE on scaled values, mean over "

@@ -105,6 +105,15 @@ COLUMNS = (
 )
 
 
+_FOLDS = Column(
+    "mse_scaled_std_folds",
+    "± folds",
+    _SCALED,
+    _errors,
+    "",
+    "standard deviation over folds of the MSE, mean over seeds; where the errors of folds were joined",
+)
+
 _QUANTILES = "Quantiles"
 QUANTILE_COLUMNS = (
     Column(
@@ -128,8 +137,9 @@ QUANTILE_COLUMNS = (
 
 
 def columns_of(frame: pd.DataFrame) -> tuple[Column, ...]:
-    """Of the frame of `leaderboard`; those of quantiles only where a run has some."""
-    return (*COLUMNS, *(column for column in QUANTILE_COLUMNS if column.name in frame))
+    """Of the frame of `leaderboard`; those of folds and quantiles only where there are some."""
+    folds = [_FOLDS] if _FOLDS.name in frame else []
+    return (COLUMNS[0], *folds, *COLUMNS[1:], *(column for column in QUANTILE_COLUMNS if column.name in frame))
 
 
 @dataclass(frozen=True)
@@ -344,6 +354,8 @@ def data_conditions(results: Results) -> list[DataConditions]:
 
 def scoring(task: TaskResults) -> str:
     """What every finished run of a task was scored on."""
+    if task.folds:
+        return f"the means over {listed(task.folds)}, each scored by itself"
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished), None)
     if metrics is None:
         return "nothing was scored"
@@ -478,8 +490,8 @@ class Audited:
 
 
 def audit_rows(task: TaskResults) -> list[Audited]:
-    """One per label with a result; empty where no record holds an audit."""
-    if not any(record.audit for entry in task.ranked for record in entry.finished):
+    """One per label with a result; empty where no record holds an audit, and where the folds have theirs."""
+    if task.folds or not any(record.audit for entry in task.ranked for record in entry.finished):
         return []
     return [_audited(task, entry) for entry in task.ranked]
 
@@ -507,7 +519,9 @@ WIDE = 4
 
 
 def budget_notes(task: TaskResults) -> list[str]:
-    """Where models of a task did not get the same: parameters, steps, rows of the context."""
+    """Where models of a task did not get the same: parameters, steps, rows of the context. Folds have their own."""
+    if task.folds:
+        return []
     networks = [entry for entry in task.ranked if entry.model not in SIMPLE and entry.cost("num_parameters")]
     notes = []
     if len(networks) > 1:

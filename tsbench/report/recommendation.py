@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tsbench.errors import ConfigError, nearest, unknown
 from tsbench.report.across import ranking
+from tsbench.report.folds import joined
 from tsbench.report.statistics import SIGNIFICANCE, geometric_mean
 from tsbench.report.tables import SIMPLE, Entry, Results, Task, TaskResults, read_results
 from tsbench.report.verdict import CLOSE, headline
@@ -173,7 +174,7 @@ def recommend(
     if cheapest not in COSTS:
         raise unknown("cost", cheapest, COSTS, where="--cheapest")
     asked = _Asked({name: limit for name, limit in limits.items() if limit is not None}, within, cheapest)
-    results = _narrowed(read_results(folder), datasets, horizons, context_lengths)
+    results = _narrowed(joined(read_results(folder)), datasets, horizons, context_lengths)
     found = [_recommend(replace(results, tasks=(task,)), asked) for task in results.tasks]
     return found if len(found) == 1 else [*found, _recommend(results, asked)]
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tsbench.bench.records import Record
 from tsbench.report.across import TASKS_FOR_AN_INTERVAL, Ranking, across_tasks, ranking
 from tsbench.report.comparison import CONFIDENCE
 from tsbench.report.statistics import SIGNIFICANCE
@@ -60,7 +59,8 @@ def task_verdict(results: TaskResults) -> Verdict:
     if best is None:
         words = f"No model has a result on {results.task.dataset}."
         return Verdict(words, _what_to_do(results.entries), trouble=_trouble(results))
-    sentences = [_accuracy(results, best), *_certainty(results, best), _cost(results, best)]
+    sentences = [_accuracy(results, best), *_about_folds(results, best), *_certainty(results, best)]
+    sentences.append(_cost(results, best))
     facts = (_best_fact(best), _gain_fact(results, best), _certainty_fact(results, best), _cost_fact(results, best))
     return Verdict(headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
 
@@ -145,7 +145,7 @@ def _overall_facts(results: Results, first: pd.Series, order: Ranking) -> tuple[
     rates = [rate for entry in entries if (rate := entry.cost("predict_windows_per_second"))]
     fits = [seconds for entry in entries if (seconds := entry.fit_seconds)]
     fitted = f"fitted in {compact(median(fits))} s, " if fits else ""
-    windows = sum(r.metrics.num_scored_windows for t in results.tasks for r in _first_finished(t) if r.metrics)
+    windows = sum(task.best.num_scored_windows for task in results.tasks if task.best)
     datasets = list(dict.fromkeys(task.task.dataset for task in results.tasks))
     return (
         Fact("Best mean rank", label, f"{first['mean_rank']:.1f} of {len(results.labels)}, leads on {first['wins']}"),
@@ -166,12 +166,8 @@ def _overall_facts(results: Results, first: pd.Series, order: Ranking) -> tuple[
 
 
 def _seeds(entries: list[Entry]) -> str:
-    fewest = min((len(entry.finished) for entry in entries), default=0)
+    fewest = min((len(entry.errors) for entry in entries), default=0)
     return f"{counted(fewest, 'seed')} each"
-
-
-def _first_finished(task: TaskResults) -> list[Record]:
-    return task.best.finished[:1] if task.best else []
 
 
 def _within(row: pd.Series, name: str, digits: str) -> str:
@@ -240,9 +236,18 @@ def _accuracy(results: TaskResults, best: Entry) -> str:
     return f"The mean squared error (MSE) of {best.label} on scaled test values is {_with_spread(best)}{gains}."
 
 
+def _about_folds(results: TaskResults, best: Entry) -> list[str]:
+    if best.fold_spread is None:
+        return []
+    return [
+        f"Every error is a mean over {len(results.folds)} folds, in each of which the models were trained anew on all "
+        f"rows before it; over them that of {best.label} has a standard deviation of {best.fold_spread:.2g}."
+    ]
+
+
 def _with_spread(entry: Entry) -> str:
     decimals = decimals_for([entry.mse])
-    seeds = f"({counted(len(entry.finished), 'seed')})"
+    seeds = f"({counted(len(entry.errors), 'seed')})"
     if not entry.has_seed_noise:
         return f"{fixed(entry.mse, decimals)} (the same for every seed)"
     if entry.spread is None:
@@ -324,7 +329,7 @@ def _confidence_set(results: TaskResults) -> list[str]:
 def _caveat(results: TaskResults) -> str:
     """What one observation is, how few there are, and what was corrected for: beside the claim, not in a footnote."""
     found = results.comparison
-    trained = [len(entry.finished) for entry in results.compared if entry.has_seed_noise]
+    trained = [len(entry.errors) for entry in results.compared if entry.has_seed_noise]
     few = min(trained, default=0)
     limits = f"{counted(few, 'seed')} {FEW_SEEDS[few]}" if few in FEW_SEEDS else ""
     pairs = "all pairs are corrected for, because the best is known only after looking at all"
@@ -335,8 +340,7 @@ def _caveat(results: TaskResults) -> str:
             + (f"; {limits}" if limits else "")
             + f"; {pairs}."
         )
-    scored = results.compared[0].finished[0].metrics
-    windows = scored.num_scored_windows if scored else 0
+    windows = results.compared[0].num_scored_windows
     overlap = (
         f", whose targets overlap by up to {results.task.horizon - 1:,} steps," if results.task.horizon > 1 else ""
     )
@@ -448,7 +452,7 @@ def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
         return Fact(question, "no comparison", "the only model with a full result")
     if all(results.same_as_best(entry) is None for entry in others):
         return Fact(question, "unknown", "fewer than two seeds")
-    seeds = f"over {counted(len(best.finished), 'seed')}"
+    seeds = f"over {counted(len(best.errors), 'seed')}"
     noise = "seeds and test windows" if results.comparison.degrees else "seeds"
     if not results.peers:
         apart = [entry for entry in others if results.same_as_best(entry) is False]
@@ -476,6 +480,6 @@ def _data_fact(results: TaskResults, best: Entry) -> Fact:
     record = best.finished[0]
     assert record.metrics
     size = f"{record.data.num_rows:,} rows × {counted(len(record.data.channels), 'channel')}"
-    windows = counted(record.metrics.num_scored_windows, "scored window")
+    windows = counted(best.num_scored_windows, "scored window")
     windows += f" ({record.metrics.masked})" if record.metrics.masked else ""
     return Fact("On what data", record.data.title, f"{size}; {windows}, {results.task.horizon} steps ahead")
