@@ -47,7 +47,6 @@ from tsbench.data.splits import PARTS
 from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
-    EVALUATION_BATCH_SIZE,
     Forecasts,
     JoinedLosses,
     evaluate,
@@ -74,6 +73,9 @@ from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
 from tsbench.training.progress import Progress
+
+FEW_WINDOWS = 256
+"""Of the validation part, where only speed is read."""
 
 
 def run_plan(
@@ -510,9 +512,7 @@ def measured_alone(record: Record, prepared: Prepared) -> Record:
     windows = prepared.windows(record.run)
     forecaster = prepared.forecaster(record.run.model_copy(update={"recipe": short}))
     with PeakMemory(prepared.values_TC.device) as memory:
-        forecaster.fit_windows(
-            windows["train"], windows["validation"].head(EVALUATION_BATCH_SIZE), seed=record.run.seed
-        )
+        forecaster.fit_windows(windows["train"], windows["validation"].head(FEW_WINDOWS), seed=record.run.seed)
     inference = measure_inference(forecaster, windows["validation"])
     bare_step_ms = measure_bare_step(forecaster, windows["train"])
     anew = {**_speed(forecaster, inference, bare_step_ms), "num_workers": 1, "packed": 1}
@@ -533,7 +533,7 @@ def seconds_by_probe(run: Run, prepared: Prepared) -> float:
     """What a run will take if it does not stop early, judged by two timed steps and one batch of validation."""
     short = run.model_copy(update={"recipe": run.recipe.model_copy(update={"max_steps": 4, "validate_every": 2})})
     windows = prepared.windows(run)
-    one_batch = windows["validation"].head(EVALUATION_BATCH_SIZE)
+    one_batch = windows["validation"].head(FEW_WINDOWS)
     try:
         forecaster = prepared.forecaster(short).fit_windows(windows["train"], one_batch, seed=run.seed)
     except Exception:  # the run will say so itself

@@ -166,6 +166,15 @@ class Windows:
     def device(self) -> torch.device:
         return self.values_TC.device
 
+    @property
+    def at_a_time(self) -> int:
+        """How many windows to take at a time where all are read.
+
+        On a CPU so few that what a layer makes of them stays near: a TCN scores 512 series of 168 rows at a time three
+        times as fast as 2,048. A GPU has to be filled.
+        """
+        return 256 if self.device.type == "cuda" else min(max(512 // self.channels, 32), 256)
+
     def head(self, count: int) -> Windows:
         """The first windows alone."""
         return self.only(torch.arange(min(count, len(self)), device=self.device))

@@ -19,7 +19,6 @@ from tsbench.errors import Diverged
 from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
 from tsbench.evaluation.quantiles import QuantileSums
 
-EVALUATION_BATCH_SIZE = 256
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
 
@@ -53,7 +52,7 @@ def evaluate(
     scaler: Scaler,
     seasonal: SeasonalErrors | None = None,
     *,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    batch_size: int | None = None,
     look: Callable[[Tensor, Tensor], None] | None = None,
     joined: JoinedLosses | None = None,
 ) -> ErrorTotals:
@@ -63,6 +62,7 @@ def evaluate(
     on scaled values, in the order of the windows; targets are NaN where a value is missing. joined: gets the losses of
     windows, where they are too many to be returned. Raises Diverged when a forecast is not a finite number.
     """
+    batch_size = batch_size or windows.at_a_time
     device, channels, num_items = windows.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
     items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
@@ -312,7 +312,7 @@ def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.nd
     asked = evenly_spaced_runs(len(windows), MOST_LOOKED_AT // windows.channels)
     some = (windows.only(torch.arange(*run, device=windows.device)) for run in asked)
     parts = [windows] if asked == [(0, len(windows))] else some
-    batches = (batch for part in parts for batch in part.in_order(EVALUATION_BATCH_SIZE))
+    batches = (batch for part in parts for batch in part.in_order(part.at_a_time))
     number_N = np.concatenate([np.arange(*run) for run in asked])
     # In one piece: small arrays that stay would keep the memory of what is freed around them from further use.
     loss_NC, seen = np.empty((len(number_N), windows.channels), np.float32), 0

@@ -30,8 +30,6 @@ still moves."""
 
 _FIRST_CHUNK_STEPS = 5
 
-VALIDATION_BATCH_SIZE = 256
-
 _PRECISIONS: dict[str, Any] = {
     "32": "32-true",
     "tf32": "32-true",
@@ -71,7 +69,7 @@ class WholePart:
         return self
 
     def batches(self) -> Iterator[Batch]:
-        return self.windows.in_order(VALIDATION_BATCH_SIZE)
+        return self.windows.in_order(self.windows.at_a_time)
 
 
 class ChunkStream:
