@@ -32,6 +32,9 @@ ELSEWHERE = Machine(
 _NAMES = ("item", "channel", "dataset", "points_digest")
 """Columns of text, whatever it looks like: a digest may be all digits."""
 
+_POINTS = ("num_scored_windows", "num_scored_points", "num_masked_points", "points_digest")
+"""What a score stands on: taken from a run that was made here."""
+
 _SCORES = ("mse_scaled", "mae_scaled", "mse", "mae", "smape", "mase")
 
 
@@ -200,9 +203,8 @@ def _scores(row: dict[Any, Any], reference: Record, where: str) -> Metrics:
     if wrong or "mse_scaled" not in values:
         raise DataError(f"{where}: {wrong or 'mse_scaled'} = {row[wrong or 'mse_scaled']}: write a number from 0")
     roots = {f"r{name}": math.sqrt(values[name]) for name in ("mse_scaled", "mse") if name in values}
-    return Metrics(
-        **values, **roots, num_scored_windows=own.num_scored_windows, points_digest=own.points_digest, note=_NOTE
-    )
+    points = {name: getattr(own, name) for name in _POINTS}
+    return Metrics(**values, **roots, **points, note=_NOTE)
 
 
 _NOTE = "What an imported result does not hold is blank"
@@ -233,6 +235,8 @@ def _from_forecasts(
             f"{_names(list(_tasks(plan)))}"
         )
     panel = load_dataset(data or tasks[0][0], data_dirs=data_dirs)
+    if panel.is_mapped:
+        raise ConfigError(f"{source.path}: forecasts of a mapped panel cannot be imported; import scores")
     prepared = Prepared.on(panel, torch.device("cpu"))
     for task in tasks:
         like = _tasks(plan)[task]
@@ -288,7 +292,7 @@ def _laid_out(rows: pd.DataFrame, panel: Panel, run: Run, path: Path) -> np.ndar
     """Forecasts `[N, H, C]` of every test window in original units, float32.
 
     Raises DataError where one is missing, with counts, is there twice, or is no number. Rows of other points are passed
-    over.
+    over; where the truth is missing, none is needed.
     """
     import numpy as np
 
@@ -300,6 +304,9 @@ def _laid_out(rows: pd.DataFrame, panel: Panel, run: Run, path: Path) -> np.ndar
     counts = np.bincount(flat, minlength=math.prod(shape))
     values = np.zeros(math.prod(shape), dtype=np.float64)
     values[flat] = rows["forecast"].to_numpy(np.float64)[known]
+    if panel.has_holes:
+        is_masked = np.isnan(panel.values[targets[:, None] + np.arange(run.horizon)]).ravel()
+        values[is_masked], counts[is_masked] = 0.0, 1
     for what, wrong in {"missing": counts == 0, "there twice": counts > 1, "not finite": ~np.isfinite(values)}.items():
         if wrong.any():
             n, h, c = np.unravel_index(int(wrong.argmax()), shape)
@@ -332,7 +339,7 @@ def _places(
             f"{path}: column {column!r}: not timestamps ({error}); write them like 2024-01-31 13:00"
         ) from error
     clock = pd.MultiIndex.from_arrays(
-        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps.astype("datetime64[ns]")]
+        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps[:].astype("datetime64[ns]")]
     )
     row = clock.get_indexer(pd.MultiIndex.from_arrays([item, stamps]))
     first = np.where(row >= 0, row - (0 if column == "origin" else step), -1)

@@ -158,6 +158,10 @@ class Metrics(_Value):
     note: str = ""
     """Why a metric is blank."""
     num_scored_windows: int
+    num_scored_points: int | None = None
+    """Windows times steps times channels, without those that are masked; unknown of older records."""
+    num_masked_points: int = 0
+    """Missing values at the places of these windows, and of those that hold no value at all."""
     points_digest: str
     """Of the scored (item, timestamp, step) set; runs are compared only when it is the same."""
     by_step: dict[str, list[float]] = {}
@@ -166,6 +170,14 @@ class Metrics(_Value):
     """The same, one value per channel."""
     quantiles: QuantileMetrics | None = None
     """Where the recipe has quantiles."""
+
+    @property
+    def masked(self) -> str:
+        """What is missing of the scored points, in words; empty where nothing is."""
+        if not self.num_masked_points or self.num_scored_points is None:
+            return ""
+        total = self.num_scored_points + self.num_masked_points
+        return f"{self.num_scored_points:,} of {total:,} points, the others masked"
 
 
 class CurvePoint(_Value):
@@ -595,6 +607,8 @@ _METRICS = (
     "wape",
     "bias",
     "num_scored_windows",
+    "num_scored_points",
+    "num_masked_points",
     "points_digest",
 )
 _COSTS = (

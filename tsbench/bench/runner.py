@@ -40,6 +40,7 @@ from tsbench.bench.records import (
     write_durably,
     written,
 )
+from tsbench.data.blocks import ScaledRows, scaled_rows, windows_of
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.splits import PARTS
@@ -48,6 +49,7 @@ from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
     EVALUATION_BATCH_SIZE,
     Forecasts,
+    JoinedLosses,
     evaluate,
     kept_losses,
     points_digest,
@@ -67,7 +69,7 @@ from tsbench.evaluation.throughput import (
     measure_inference,
 )
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import check_precision
+from tsbench.training.devices import check_precision, keep_freed_memory
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
@@ -96,6 +98,7 @@ def run_plan(
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
+    keep_freed_memory()
     store = RecordStore(folder)
     prepared: Prepared | None = None
 
@@ -149,11 +152,11 @@ class _ToAll:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A panel, its scalers, and its scaled values on the device."""
+    """A panel, its scalers, and its scaled values on the device, or what reads them there."""
 
     panel: Panel
     scaler: Scaler
-    values_TC: torch.Tensor
+    values_TC: torch.Tensor | ScaledRows
     scaler_is_blind: bool
     covariate_scaler: Scaler | None
     covariates: CovariateRows | None
@@ -166,7 +169,7 @@ class Prepared:
         return cls(
             panel,
             scaler,
-            torch.from_numpy(scaler.apply_to(panel)).to(device),
+            scaled_rows(panel, scaler, device),
             scaler_is_blind(scaler, panel),
             covariate_scaler,
             CovariateRows.of(panel, covariate_scaler, device),
@@ -177,7 +180,7 @@ class Prepared:
         parts = {part: getattr(self.panel, part) for part in PARTS}
         covariates = self.covariates_for(run)
         return {
-            name: Windows.of(part, self.values_TC, run.context_length, run.horizon, covariates)
+            name: windows_of(part, self.values_TC, run.context_length, run.horizon, covariates)
             for name, part in parts.items()
         }
 
@@ -204,8 +207,9 @@ class Prepared:
         self, forecaster: Forecasts, windows: Windows, look: Callable[[torch.Tensor, torch.Tensor], None] | None = None
     ) -> ErrorTotals:
         """On the test part."""
-        seasonal = seasonal_errors(self.panel.test, windows.context_length, windows.horizon)
-        return evaluate(forecaster, windows, self.scaler, seasonal, look=look)
+        test, lengths = self.panel.test, (windows.context_length, windows.horizon)
+        joined = JoinedLosses(test, *lengths) if self.panel.is_mapped else None
+        return evaluate(forecaster, windows, self.scaler, seasonal_errors(test, *lengths), look=look, joined=joined)
 
     def naive2(self, run: Run) -> ErrorTotals | None:
         """What OWA compares with. It is defined for one forecast per item, as in M4."""
@@ -214,7 +218,8 @@ class Prepared:
             points = run.recipe.model_copy(update={"quantiles": []})
             question = run.model_copy(update={"model": "naive2", "arguments": {}, "recipe": points})
             windows, reference = self.windows(question)["test"], self.forecaster(question).build(0).eval()
-            is_defined = len(windows) == len(windows.items_N.unique())
+            each_I = self.panel.test.window_starts(*task).counts_I
+            is_defined = each_I.max() == 1 and not self.panel.is_mapped
             self.references[task] = self.score(reference, windows) if is_defined else None
         return self.references[task]
 
@@ -416,7 +421,15 @@ def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
     test = prepared.panel.test
     by_name = metrics(totals, prepared.panel, prepared.naive2(run))
     digest = points_digest(test, run.context_length, run.horizon)
-    return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
+    num_scored = int(totals.count_HC.sum())
+    num_windows = totals.num_windows + test.empty_windows(run.context_length, run.horizon)
+    return Metrics(
+        **by_name,
+        num_scored_windows=totals.num_windows,
+        num_scored_points=num_scored,
+        num_masked_points=num_windows * totals.count_HC.size - num_scored,
+        points_digest=digest,
+    )
 
 
 def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:
@@ -424,7 +437,7 @@ def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster
     parts = [getattr(panel, part) for part in PARTS]
     return Audit(
         scaler_is_blind=prepared.scaler_is_blind,
-        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler, prepared.values_TC),
+        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler),
         targets_in_their_parts=targets_lie_in_their_parts(parts, run.context_length, run.horizon),
         num_windows={part: len(found) for part, found in windows.items()},
         receptive_field=receptive_field(forecaster),

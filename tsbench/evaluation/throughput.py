@@ -70,7 +70,7 @@ class Inference:
 def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: float = MEASURE_SECONDS) -> Inference:
     """Time batches of 256 windows, then single windows, for about `seconds` each, at least five samples; sizes between
     for a quarter of that."""
-    device = windows.starts_N.device
+    device = windows.device
     count = min(PREDICT_BATCH_SIZE, len(windows))
     context, _, *covariates = windows.batch(torch.arange(count, device=device))
 

@@ -94,7 +94,8 @@ def _caption(results: Results, task: TaskResults) -> str:
     seeds = sorted({len(entry.runs) for entry in task.entries})
     rule = "" if all(entry.status == "ok" for entry in task.entries) else f"{RANKING_RULE} "
     scored = (
-        f"; {counted(metrics.num_scored_windows, 'scored window')}, points digest {metrics.points_digest}"
+        f"; {counted(metrics.num_scored_windows, 'scored window')}"
+        f"{metrics.masked and f', {metrics.masked}'}, points digest {metrics.points_digest}"
         if metrics
         else "; nothing was scored"
     )

@@ -347,7 +347,8 @@ def scoring(task: TaskResults) -> str:
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished), None)
     if metrics is None:
         return "nothing was scored"
-    return f"{counted(metrics.num_scored_windows, 'window')}, points digest {metrics.points_digest}"
+    masked = f", {metrics.masked}" if metrics.masked else ""
+    return f"{counted(metrics.num_scored_windows, 'window')}{masked}, points digest {metrics.points_digest}"
 
 
 def metric_notes(task: TaskResults) -> list[str]:

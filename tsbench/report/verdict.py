@@ -477,4 +477,5 @@ def _data_fact(results: TaskResults, best: Entry) -> Fact:
     assert record.metrics
     size = f"{record.data.num_rows:,} rows × {counted(len(record.data.channels), 'channel')}"
     windows = counted(record.metrics.num_scored_windows, "scored window")
+    windows += f" ({record.metrics.masked})" if record.metrics.masked else ""
     return Fact("On what data", record.data.title, f"{size}; {windows}, {results.task.horizon} steps ahead")
