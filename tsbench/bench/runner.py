@@ -65,6 +65,7 @@ from tsbench.evaluation.throughput import (
     Inference,
     PeakMemory,
     flops_per_window,
+    measure_bare_step,
     measure_inference,
 )
 from tsbench.models.registry import model_spec
@@ -398,9 +399,10 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     memory.mib = max(memory.mib, fitted.memory.mib)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
+        bare_step_ms = measure_bare_step(forecaster, windows["train"])
     answer = {
         "metrics": scores(totals, prepared, run),
-        "cost": _cost(fitted, panel.num_channels, inference, memory, clock.seconds),
+        "cost": _cost(fitted, panel.num_channels, _speed(forecaster, inference, bare_step_ms), memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
@@ -411,6 +413,7 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
     if panel.has_items:
         arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
+        arrays["items"] = np.array(panel.items)
     return answer, arrays
 
 
@@ -419,7 +422,15 @@ def scores(totals: ErrorTotals, prepared: Prepared, run: Run) -> Metrics:
     test = prepared.panel.test
     by_name = metrics(totals, prepared.panel, prepared.naive2(run))
     digest = points_digest(test, run.context_length, run.horizon)
-    return Metrics(**by_name, num_scored_windows=totals.num_windows, points_digest=digest)
+    num_scored = int(totals.count_HC.sum())
+    num_windows = totals.num_windows + test.empty_windows(run.context_length, run.horizon)
+    return Metrics(
+        **by_name,
+        num_scored_windows=totals.num_windows,
+        num_scored_points=num_scored,
+        num_masked_points=num_windows * totals.count_HC.size - num_scored,
+        points_digest=digest,
+    )
 
 
 def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster: Forecaster) -> Audit:
@@ -434,19 +445,18 @@ def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster
     )
 
 
-def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]) -> Cost:
+def _cost(fitted: Fitted, channels: int, speed: dict[str, Any], memory: PeakMemory, seconds: dict[str, float]) -> Cost:
     forecaster, log = fitted.forecaster, fitted.forecaster.training_log
     in_clocks = log.train_seconds + log.validate_seconds + log.gradient_seconds + log.log_seconds
     building = max(seconds["fit"] - in_clocks, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
-        **_speed(forecaster, inference),
+        **speed,
         packed=fitted.packed,
         step_graph=log.graph,
         # Of seeds that were trained together: an equal share, as if all had seen as many windows.
         train_joules=fitted.meter.per_thousand(log.windows_seen * fitted.packed),
-        predict_joules=inference.joules,
         gpu_busy_percent=fitted.meter.busy_percent,
         energy_note=fitted.meter.note,
         peak_memory_mib=memory.mib,
@@ -465,13 +475,14 @@ def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemor
     )
 
 
-def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
-    """The part of a cost that is read from a clock in repeats."""
+def _speed(forecaster: Forecaster, inference: Inference, bare_step_ms: float | None) -> dict[str, Any]:
+    """The part of a cost that is read in repeats."""
     chunks = forecaster.training_log.chunks
     samples = [seconds / steps for steps, seconds in chunks[1:] or chunks]  # the first warms up
     return {
         "train_windows_per_second": forecaster.recipe.batch_size / float(np.median(samples)) if samples else None,
         "train_step_ms": [1000 * sample for sample in samples],
+        "bare_step_ms": bare_step_ms,
         "predict_windows_per_second": inference.median_windows_per_second,
         "predict_samples": inference.windows_per_second,
         "predict_batch_size": inference.batch_size,
@@ -479,6 +490,7 @@ def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
         "latency_quantiles_ms": inference.latency_quantiles_ms,
         "latency_p50_ms": inference.latency_ms(50),
         "latency_p95_ms": inference.latency_ms(95),
+        "predict_joules": inference.joules,
     }
 
 
@@ -501,7 +513,9 @@ def measured_alone(record: Record, prepared: Prepared) -> Record:
         forecaster.fit_windows(
             windows["train"], windows["validation"].head(EVALUATION_BATCH_SIZE), seed=record.run.seed
         )
-    anew = {**_speed(forecaster, measure_inference(forecaster, windows["validation"])), "num_workers": 1, "packed": 1}
+    inference = measure_inference(forecaster, windows["validation"])
+    bare_step_ms = measure_bare_step(forecaster, windows["train"])
+    anew = {**_speed(forecaster, inference, bare_step_ms), "num_workers": 1, "packed": 1}
     if cost.packed > 1:
         anew["peak_memory_mib"] = memory.mib
     return record.model_copy(update={"cost": cost.model_copy(update=anew)})

@@ -139,7 +139,7 @@ class BlockedWindows(Windows):
 
     def most_rows(self, lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
         """How many rows stretches of windows cover at most."""
-        items = self.starts.item_of(highs - 1) - self.starts.item_of(lows) + 1
+        items = self.starts.at(highs - 1)[1] - self.starts.at(lows)[1] + 1
         return (highs - lows - items) * min(self.starts.stride, self.length) + items * self.length
 
     def between(self, low: int, high: int) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,9 @@ def autocorrelation(part: Part, lag: int) -> float | None:
         changes = np.diff(part.panel.values[low:high, :_LOOK_AT].astype(np.float64), axis=0)
         if len(changes) < 3 * lag:
             break
-        changes -= changes.mean(axis=0)
+        is_there = ~np.isnan(changes)
+        changes -= np.nansum(changes, axis=0) / np.maximum(is_there.sum(axis=0), 1)
+        changes = np.where(is_there, changes, 0.0)
         power = (changes**2).sum(axis=0)
         moves = power > 0
         found += list((changes[lag:] * changes[:-lag]).sum(axis=0)[moves] / power[moves])
@@ -88,7 +90,8 @@ def _oddities(panel: Panel) -> Iterator[str]:
         yield "nobody has looked for outliers and sentinels: the panel is mapped"
         return
     train = panel.train.values
-    for name in _few([panel.channels[c] for c in np.flatnonzero(np.ptp(train, axis=0) == 0)]):
+    still = np.fmax.reduce(train, axis=0) == np.fmin.reduce(train, axis=0)
+    for name in _few([panel.channels[c] for c in np.flatnonzero(still)]):
         yield f"{name} is constant in the training rows"
     item = np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets))
     by_item = pd.DataFrame(panel.values[:]).groupby(item)

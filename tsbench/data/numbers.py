@@ -166,10 +166,11 @@ def _refuse_infinite(table: Table, columns: list[str], values: np.ndarray) -> No
 
 
 def to_float32(values: np.ndarray, channels: tuple[str, ...], where: str) -> np.ndarray:
-    """`[T, C]` float32. Raises DataError for a channel whose values float32 cannot tell from each other."""
+    """`[T, C]` float32, NaN as it is. Raises DataError for a channel whose values float32 cannot tell apart."""
     rounded = np.ascontiguousarray(values, dtype=np.float32)
-    spread = values.std(axis=0) if len(values) else np.zeros(values.shape[1])
-    lost = np.abs(values - rounded).max(axis=0, initial=0)
+    has_holes = np.isnan(values).any()
+    spread = (np.nanstd if has_holes else np.std)(values, axis=0) if len(values) else np.zeros(values.shape[1])
+    lost = np.fmax.reduce(np.abs(values - rounded), axis=0, initial=0)
     refuse_lost(lost, spread, channels, where)
     return rounded
 

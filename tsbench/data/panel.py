@@ -34,7 +34,10 @@ class Panel:
 
     name: str
     values: np.ndarray | MappedRows
-    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory, or of a file."""
+    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory, or of a file.
+
+    NaN is the mask: that value is in no statistic, no loss and no score; contexts hold `scaling.seen` in its place. Not
+    of a file, which has no holes."""
     timestamps: np.ndarray | RegularStamps
     """`[T_total]`, datetime64[ns], increasing within an item."""
     channels: tuple[str, ...]
@@ -80,7 +83,7 @@ class Panel:
     @property
     def notes(self) -> tuple[str, ...]:
         """Everything that a reader of a report must be told of the data."""
-        return (*self.defects, *self.inferred)
+        return (*self.defects, *self.inferred, *self._account_of_holes)
 
     @property
     def roles(self) -> Roles:
@@ -94,6 +97,21 @@ class Panel:
     def has_items(self) -> bool:
         """Whether there are several: each is then scaled by its own level."""
         return len(self.items) > 1
+
+    @cached_property
+    def has_holes(self) -> bool:
+        """Whether values are masked: one look at all of them, once. Without holes nothing is spent on them."""
+        return not self.is_mapped and bool(np.isnan(self.values[:].min(initial=0)))
+
+    @cached_property
+    def _account_of_holes(self) -> list[str]:
+        if not self.has_holes:
+            return []
+        parts = (self.train, self.validation, self.test)
+        found = [(part.name, int(np.isnan(values).sum()), values.size) for part in parts for values in [part.values]]
+        shares = ", ".join(f"{count:,} ({count / size:.2%}) of {name}" for name, count, size in found)
+        total = int(np.isnan(self.values[:]).sum())
+        return [f"mask: {total:,} values are missing, {shares}; they are neither learned from nor scored"]
 
     @property
     def is_mapped(self) -> bool:
@@ -172,7 +190,8 @@ class Part:
 
     @property
     def smallest(self) -> float:
-        return min(float(values.min()) for values in self.pieces())
+        """Of the values that are there; NaN where none is."""
+        return min(float(np.fmin.reduce(values, axis=None)) for values in self.pieces())
 
     def pieces(self) -> Iterator[np.ndarray]:
         """`values` in pieces that fit into memory; of values in memory, all of them at once."""
@@ -192,6 +211,8 @@ class Part:
 
     def starts(self, context_length: int, horizon: int) -> np.ndarray:
         """First rows `[N]` of all windows whose target lies wholly in this part; of the test part, at its origins.
+
+        A window whose target holds no value is none.
 
         The context may reach back into earlier parts, never into another item. So the number of windows of validation
         and test does not depend on the context length.
@@ -214,11 +235,29 @@ class Part:
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        return WindowStarts(low, counts, self.origins.stride if self.origins else 1)
+        starts = WindowStarts(low, counts, self.origins.stride if self.origins else 1)
+        if not self.panel.has_holes:
+            return starts
+        kept = np.flatnonzero(self._have_values(starts.all() + context_length, horizon))
+        if not len(kept):
+            raise DataError(
+                f"{self.panel.name}: every value of every window of the {self.name} part is missing; change the split"
+            )
+        return WindowStarts(low, counts, starts.stride, kept)
+
+    def _have_values(self, rows_N: np.ndarray, horizon: int) -> np.ndarray:
+        """Whether there is a value among so many rows from each one on, `[N]`."""
+        before = np.concatenate([[0], np.cumsum(~np.isnan(self.panel.values[:]).all(axis=1))])
+        return before[rows_N + horizon] > before[rows_N]
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
-        """The numbers of the items that are too short for a window in this part."""
-        return np.flatnonzero(self._starts(context_length, horizon)[1] == 0)
+        """The numbers of the items that have no window in this part."""
+        having = self.panel.item_of(self.starts(context_length, horizon) + context_length)
+        return np.setdiff1d(np.arange(len(self.panel.items)), having)
+
+    def empty_windows(self, context_length: int, horizon: int) -> int:
+        """How many windows hold no value in their target, and therefore are none."""
+        return int(self._starts(context_length, horizon)[1].sum()) - len(self.starts(context_length, horizon))
 
     def _starts(self, context_length: int, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """The first start and the number of windows of each item, both `[items]`."""
@@ -234,25 +273,30 @@ class Part:
 class WindowStarts:
     """The first rows of all windows of a part, by the number of the window: computed when they are asked for."""
 
-    def __init__(self, low_I: np.ndarray, counts_I: np.ndarray, stride: int) -> None:
-        """low_I: first start in each item. counts_I: how many windows it has."""
-        self.low_I, self.counts_I, self.stride = low_I, counts_I, stride
-        self._ends_I = np.cumsum(counts_I)
+    def __init__(self, low_I: np.ndarray, counts_I: np.ndarray, stride: int, kept: np.ndarray | None = None) -> None:
+        """low_I: first start in each item. counts_I: how many there are, so many rows apart. kept: the numbers of those
+        that are windows, rising; None: all are."""
+        self.low_I, self.stride = low_I, stride
+        self._spaced_I, self._ends_I, self._kept = counts_I, np.cumsum(counts_I), kept
+        self.counts_I = counts_I if kept is None else np.bincount(self._item_of(kept), minlength=len(counts_I))
+        """How many windows each item has."""
 
     def __len__(self) -> int:
-        return int(self._ends_I[-1])
+        return int(self._ends_I[-1]) if self._kept is None else len(self._kept)
 
     def all(self) -> np.ndarray:
-        return _runs(self.low_I, self.counts_I, self.stride)
+        starts = _runs(self.low_I, self._spaced_I, self.stride)
+        return starts if self._kept is None else starts[self._kept]
 
     def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First rows of these windows, and the numbers of their items."""
-        items = self.item_of(numbers)
-        before = self._ends_I[items] - self.counts_I[items]
-        return self.low_I[items] + (numbers - before) * self.stride, items
+        places = numbers if self._kept is None else self._kept[numbers]
+        items = self._item_of(places)
+        before = self._ends_I[items] - self._spaced_I[items]
+        return self.low_I[items] + (places - before) * self.stride, items
 
-    def item_of(self, numbers: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._ends_I, numbers, side="right")
+    def _item_of(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ends_I, places, side="right")
 
 
 def _runs(low: np.ndarray, counts: np.ndarray, stride: int = 1) -> np.ndarray:

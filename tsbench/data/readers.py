@@ -126,6 +126,7 @@ def continued(sheets: Sequence[Sheet], reading: Reading) -> Sheet:
 def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:
     """The road that all formats share: order, clock, holes, short items, float32, split."""
     notes = list(sheet.notes)
+    reading = reading.model_copy(update=sheet.roles)
     if reading.time_zone is not None and not any(note.startswith("time zone") for note in notes):
         utc = to_utc(sheet.timestamps, sheet.codes, reading.time_zone, sheet.row)
         notes.append(f"time zone: timestamps were converted from {reading.time_zone} to UTC")

@@ -21,7 +21,8 @@ from tsbench.data.scaling import Scaler
 from tsbench.errors import DataError
 
 Batch = tuple[Tensor, ...]
-"""Context `[B, L, C]` and target `[B, H, C]`; then covariates `[B, L + H, K]`, where there are any."""
+"""Context `[B, L, C]`, always finite, and target `[B, H, C]`, NaN where a value is missing; then covariates
+`[B, L + H, K]`, where there are any."""
 
 _GATHER_VALUES = 2**17
 """As many as are gathered at a time for several batches, 512 KiB: what a processor keeps near."""
@@ -102,10 +103,16 @@ class CovariateRows:
 class Windows:
     """All windows of one part of a panel.
 
-    values_TC: scaled values of the whole panel, contiguous, on the device where the batches are wanted.
+    values_TC: scaled values of the whole panel as contexts hold them, contiguous, on the device where the batches are
+        wanted.
     starts_N: first row of each window.
     covariates: batches have a third part with these.
     """
+
+    missing_TC: Tensor | None = None
+    """Whether a value is missing; None: none is."""
+    teaches = False
+    """Whether the windows are for learning: of a channel that has no value in the context, the target then has none."""
 
     def __init__(
         self,
@@ -141,8 +148,16 @@ class Windows:
         items, panel = part.panel.item_of(starts + context_length), part.panel
         windows.num_items = len(panel.items)
         windows.items_N = torch.from_numpy(items).to(values_TC.device)
+        if panel.has_holes:
+            windows.missing_TC = torch.from_numpy(np.isnan(panel.values[:])).to(values_TC.device)
+            windows.teaches = part.name != "test"
         windows.firsts_N = torch.from_numpy((panel.offsets[:-1] + panel.padded)[items]).to(values_TC.device)
         return windows
+
+    @property
+    def has_holes(self) -> bool:
+        """Whether targets may hold NaN."""
+        return self.missing_TC is not None
 
     def __len__(self) -> int:
         return len(self.starts_N)
@@ -207,9 +222,20 @@ class Windows:
     def _gather(self, starts_B: Tensor) -> Batch:
         window = self._runs.index_select(0, starts_B).unflatten(1, (-1, self.channels))
         pair = window[:, : self.context_length], window[:, self.context_length :]
+        if self.missing_TC is not None:
+            pair = pair[0], self._masked(pair[1], starts_B)
         if self.covariates is None:
             return pair
         return *pair, self.covariates.gather(starts_B, self.context_length + self.horizon)
+
+    def _masked(self, target_BHC: Tensor, starts_B: Tensor) -> Tensor:
+        assert self.missing_TC is not None
+        length = self.context_length + self.horizon
+        missing = runs(self.missing_TC, length).index_select(0, starts_B).unflatten(1, (-1, self.channels))
+        missing_BHC = missing[:, self.context_length :]
+        if self.teaches:
+            missing_BHC = missing_BHC | missing[:, : self.context_length].all(1, keepdim=True)
+        return target_BHC.masked_fill(missing_BHC, torch.nan)
 
 
 def refuse_histories() -> DataError:

@@ -57,11 +57,11 @@ def evaluate(
     look: Callable[[Tensor, Tensor], None] | None = None,
     joined: JoinedLosses | None = None,
 ) -> ErrorTotals:
-    """Score every window once. The totals do not depend on the batch size but for rounding.
+    """Score every window once. The totals do not depend on the batch size but for rounding. Missing values add nothing.
 
     seasonal: of these windows; None: there will be no MASE. look: is shown target and forecast of every batch, float64
-    on scaled values, in the order of the windows. joined: gets the losses of windows, where they are too many to be
-    returned. Raises Diverged when a forecast is not a finite number.
+    on scaled values, in the order of the windows; targets are NaN where a value is missing. joined: gets the losses of
+    windows, where they are too many to be returned. Raises Diverged when a forecast is not a finite number.
     """
     device, channels, num_items = windows.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
@@ -78,19 +78,24 @@ def evaluate(
     for number, block, picks_B in _batches(windows, batch_size):
         quantiles_BHCQ, target_BHC, mean, std = quantiles_and_target(forecaster, block, scaler, picks_B)
         forecast_BHC = median_of(quantiles_BHCQ)
+        is_there_BHC = ~target_BHC.isnan() if windows.has_holes else None
         if quantile_sums:
-            quantile_sums.add(quantiles_BHCQ, target_BHC, std)
+            quantile_sums.add(quantiles_BHCQ, target_BHC, std, is_there_BHC)
         if look:
             look(target_BHC, forecast_BHC)
         error_BHC = forecast_BHC - target_BHC
+        size_BHC = (target_BHC * std + mean).abs()
+        symmetric_BHC = _symmetric(target_BHC * std + mean, forecast_BHC * std + mean)
+        if is_there_BHC is not None:
+            error_BHC, size_BHC, symmetric_BHC = (
+                each_BHC.where(is_there_BHC, 0.0) for each_BHC in (error_BHC, size_BHC, symmetric_BHC)
+            )
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
         losses_2B = torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))])
         if joined:
             joined.add(number, losses_2B.cpu().numpy())
         else:
             by_window.append(losses_2B)
-        size_BHC = (target_BHC * std + mean).abs()
-        symmetric_BHC = _symmetric(target_BHC * std + mean, forecast_BHC * std + mean)
         original = (squared_BHC * std**2, absolute_BHC * std)
         for kind, each_BHC in enumerate((squared_BHC, absolute_BHC, *original, symmetric_BHC)):
             sums_KHC[kind] += each_BHC.sum(0)
@@ -112,16 +117,20 @@ def evaluate(
     if not sums_KHC.isfinite().all():
         raise Diverged("forecasts of the test part left the finite numbers; try a smaller learning_rate")
     squared_N, absolute_N = joined.sums_2M if joined else torch.cat(by_window, dim=1).cpu().numpy()
+    windows_I = counts_I.cpu().numpy()
+    count_HC, share_N, scored_IC = _scored(windows, windows_I, len(squared_N), batch_size)
     squared_HC, absolute_HC, original_squared_HC, original_absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
     return ErrorTotals(
+        count_HC,
         squared_HC,
         absolute_HC,
         original_squared_HC,
         original_absolute_HC,
         symmetric_HC,
-        squared_N,
-        absolute_N,
-        ItemTotals(counts_I.cpu().numpy(), *items_KIC.cpu().numpy()),
+        squared_N / share_N,
+        absolute_N / share_N,
+        share_N / share_N.mean(),
+        ItemTotals(windows_I, scored_IC, *items_KIC.cpu().numpy()),
         quantile_sums.totals() if quantile_sums else None,
         is_joined=joined is not None,
     )
@@ -132,6 +141,28 @@ def _batches(windows: Windows, batch_size: int) -> Iterator[tuple[int, Windows, 
     for first, block in windows.blocks():
         for low, picks_B in enumerate(torch.arange(len(block), device=windows.device).split(batch_size)):
             yield first + low * batch_size, block, picks_B
+
+
+def _scored(
+    windows: Windows, windows_I: np.ndarray, num_losses: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many values there are: windows by step and channel `[H, C]`, the share of each window `[N]`, and windows by
+    item and channel `[items, C]`, where one with holes counts by its share.
+
+    windows_I: of each item. num_losses: as many as there are windows, or fewer where they are joined.
+    """
+    horizon, channels = windows.horizon, windows.channels
+    windows_IC = np.repeat(windows_I[:, None], channels, axis=1).astype(np.float64)
+    if not windows.has_holes:
+        return np.full((horizon, channels), float(len(windows))), np.ones(num_losses), windows_IC
+    count_HC, there_IC = np.zeros((horizon, channels)), np.zeros_like(windows_IC)
+    share_N, items_N = np.empty(len(windows)), windows.items_N.cpu().numpy()
+    for numbers_B in np.split(np.arange(len(windows)), range(batch_size, len(windows), batch_size)):
+        is_there_BHC = ~windows.batch(torch.from_numpy(numbers_B).to(windows.device))[1].isnan().cpu().numpy()
+        count_HC += is_there_BHC.sum(0)
+        share_N[numbers_B] = is_there_BHC.mean((1, 2))
+        np.add.at(there_IC, items_N[numbers_B], is_there_BHC.sum(1))
+    return count_HC, share_N, there_IC / horizon
 
 
 def quantiles_and_target(
@@ -171,22 +202,27 @@ def kept_losses(
 
     One value is one origin, the time at which a forecast starts. Items that share an origin are joined, because they
     share its weather; then as many neighbours as the limit asks for, `origins_per_loss`. Each value is a sum over what
-    was joined, divided by the mean size of such a group: the mean of the values is the error over all windows.
+    was joined, divided by the mean size of such a group: the mean of the values is the error over all points. A window
+    with holes counts by its share of them. `overlap` consecutive values have targets that share a row.
     """
     if totals.is_joined:
-        together = JoinedLosses(test, context_length, horizon, limit).together
+        joined = JoinedLosses(test, context_length, horizon, limit)
         size = totals.num_windows / len(totals.squared_N)
         sums = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
         losses = {name: (sums_M / size).astype(np.float32) for name, sums_M in sums.items()}
-        return losses | {"origins_per_loss": np.array(together)}
+        return losses | {"origins_per_loss": np.array(joined.together), "overlap": np.array(joined.overlap(horizon))}
     rows = test.starts(context_length, horizon) + context_length
     origins, which_N = np.unique(test.panel.timestamps[rows], return_inverse=True)
     together = -(-len(origins) // limit)
     group_N = which_N // together
     size = totals.num_windows / (group_N.max() + 1)
     kept = {"squared_loss": totals.squared_N, "absolute_loss": totals.absolute_N}
-    losses = {name: (np.bincount(group_N, loss_N) / size).astype(np.float32) for name, loss_N in kept.items()}
-    return losses | {"origins_per_loss": np.array(together)}
+    losses = {name: np.bincount(group_N, loss_N * totals.share_N) / size for name, loss_N in kept.items()}
+    losses = {name: loss_M.astype(np.float32) for name, loss_M in losses.items()}
+    first_M, last_M = origins[::together], origins[::together].copy()
+    np.maximum.at(last_M, group_N, test.panel.timestamps[rows + horizon - 1])
+    overlap = np.searchsorted(first_M, last_M, side="right") - np.arange(len(first_M))
+    return losses | {"origins_per_loss": np.array(together), "overlap": overlap.max()}
 
 
 class JoinedLosses:
@@ -216,6 +252,11 @@ class JoinedLosses:
         self.together = -(-num_origins // limit)
         self.sums_2M = np.zeros((2, -(-num_origins // self.together)))
 
+    def overlap(self, horizon: int) -> int:
+        """How many consecutive values have targets that share a row, where no origin is missing."""
+        last = (self.together - 1) * self._step + (horizon - 1) * self._stamps.ticks_per_row
+        return int(min(last // (self.together * self._step) + 1, self.sums_2M.shape[1]))
+
     def add(self, number: int, losses_2B: np.ndarray) -> None:
         """Of the windows from this number on."""
         starts_B, _ = self._starts.at(np.arange(number, number + losses_2B.shape[1]))
@@ -237,8 +278,9 @@ def _merged(lows: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def sample_forecasts(forecaster: Forecasts, test: Part, windows: Windows, scaler: Scaler) -> dict[str, np.ndarray]:
     """Some windows with their forecasts, for the eye: the same for every model, see `chosen_windows`.
 
-    context `[W, L, C]`, target and forecast `[W, H, C]`, float32 in original units; and `[W]`: target_start, item,
-    channel (the number of the one to look at) and chosen_as. Where there are quantiles, these as well, `[W, H, C, Q]`.
+    context `[W, L, C]` as models see it, target (NaN where a value is missing) and forecast `[W, H, C]`, float32 in
+    original units; and `[W]`: target_start, item, channel (the number of the one to look at) and chosen_as. Where there
+    are quantiles, these as well, `[W, H, C, Q]`.
     """
     chosen_as, picks, channels = chosen_windows(windows, test.panel.seasonality)
     chosen = windows.only(torch.from_numpy(picks).to(windows.device))
@@ -278,8 +320,10 @@ def chosen_windows(windows: Windows, seasonality: int) -> tuple[list[str], np.nd
         loss_NC[seen : seen + len(context)] = _seasonal_loss(context, target, seasonality)
         seen += len(context)
     loss = loss_NC.ravel()
-    middle = int(np.argpartition(loss, len(loss) // 2)[len(loss) // 2])
-    places = [divmod(place, loss_NC.shape[1]) for place in (int(loss.argmin()), middle, int(loss.argmax()))]
+    there = np.flatnonzero(~np.isnan(loss))  # not of a channel without a value in the window
+    middle = int(np.argpartition(loss[there], len(there) // 2)[len(there) // 2])
+    chosen = there[[int(loss[there].argmin()), middle, int(loss[there].argmax())]]
+    places = [divmod(int(place), loss_NC.shape[1]) for place in chosen]
     picks = [(int(number_N[window]), channel) for window, channel in places]
     spaced = np.unique(np.linspace(0, len(windows) - 1, 3).round().astype(int))
     picks += [(int(window), turn % loss_NC.shape[1]) for turn, window in enumerate(spaced)]
@@ -292,19 +336,22 @@ def _seasonal_loss(context_BLC: Tensor, target_BHC: Tensor, seasonality: int) ->
     length, horizon = context_BLC.shape[1], target_BHC.shape[1]
     season = seasonality if seasonality <= length else 1
     row_H = length - season + torch.arange(horizon, device=context_BLC.device) % season
-    return (target_BHC - context_BLC.index_select(1, row_H)).square().mean(1).cpu().numpy()
+    return (target_BHC - context_BLC.index_select(1, row_H)).square().nanmean(1).cpu().numpy()
 
 
 def points_digest(test: Part, context_length: int, horizon: int) -> str:
-    """Of the scored (item, timestamp, step) set: the same for every context length, model and batch size."""
+    """Of the scored (item, timestamp, step) set and what is missing in it: the same for every context length, model and
+    batch size."""
     panel, starts = test.panel, test.window_starts(context_length, horizon)
     digest = hashlib.sha256(f"{panel.channels} {panel.items} horizon {horizon}".encode())
     ends = [(low, min(low + _DIGESTED, len(starts))) for low in range(0, len(starts), _DIGESTED)]
     for numbers in itertools.starmap(np.arange, ends):
-        digest.update(starts.item_of(numbers).astype(np.int64).tobytes())
+        digest.update(starts.at(numbers)[1].astype(np.int64).tobytes())
     for numbers in itertools.starmap(np.arange, ends):
         targets = starts.at(numbers)[0] + context_length
         digest.update(panel.timestamps[targets].astype("datetime64[ns]").tobytes())
+    if panel.has_holes:
+        digest.update(np.packbits(np.isnan(test.values)).tobytes())
     return digest.hexdigest()[:16]
 
 
