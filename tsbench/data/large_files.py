@@ -39,7 +39,7 @@ from tsbench.errors import DataError, MachineError
 
 _FORMAT = 1
 """Of the map: another number, and all are made anew."""
-_PIECE = 8 << 20
+_PIECE = 4 << 20
 """Bytes of text that are parsed together."""
 _TIMES_ITS_SIZE = 3
 """A file that is read whole needs at least so many times its size: its bytes, their text, a table of numbers."""
@@ -331,7 +331,7 @@ def _parquet(path: Path) -> Iterator[Table]:
     try:
         # As it comes, pyarrow has read all of the file when the first rows are asked for.
         with (
-            parquet.ParquetFile(path, pre_buffer=False, buffer_size=_PIECE // 8) as file,
+            parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file,
             progress(path.name, 0, file.metadata.num_rows) as advance,
         ):
             rows, count = max(STRETCH_VALUES // 4 // max(len(file.schema_arrow), 1), 1), 0
