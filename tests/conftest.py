@@ -48,6 +48,16 @@ def small_panel() -> Panel:
 
 
 @pytest.fixture(scope="session")
+def holed_panel() -> Panel:
+    """Two hourly channels of 500 rows without a tenth of their values, three stretches and a channel's first day."""
+    whole = synthetic_panel(num_rows=500, num_channels=2, seed=3)
+    values = whole.values.copy()
+    values[np.random.default_rng(0).random(values.shape) < 0.1] = np.nan
+    values[:24, 1] = values[100:140, 0] = values[200:210] = values[450:457] = np.nan
+    return replace(whole, values=values)
+
+
+@pytest.fixture(scope="session")
 def covariate_panel() -> Panel:
     """Two items of 300 hourly rows and two channels; their level moves with `price`, which is known ahead.
 

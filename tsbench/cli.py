@@ -343,6 +343,9 @@ def recommend(
     max_train_seconds: Annotated[
         float | None, typer.Option(help="Training and validation together.", metavar="S")
     ] = None,
+    max_joules: Annotated[
+        float | None, typer.Option(help="To forecast 1,000 windows; known of a GPU alone.", metavar="J")
+    ] = None,
     min_predict_windows_per_second: Annotated[
         float | None, typer.Option(help="Windows forecast per second, in batches.", metavar="RATE")
     ] = None,
@@ -352,7 +355,7 @@ def recommend(
     ] = "",
     cheapest: Annotated[
         str,
-        typer.Option(help="Cheapest by: latency, memory, parameters, training or throughput.", metavar="COST"),
+        typer.Option(help="Cheapest by: latency, memory, parameters, training, energy or throughput.", metavar="COST"),
     ] = "latency",
     dataset: Annotated[list[str], typer.Option(help="This dataset only; may be repeated.", metavar="NAME")] = [],  # noqa: B006
     horizon: Horizon = [],  # noqa: B006
@@ -380,6 +383,7 @@ def recommend(
         max_memory_mib=max_memory_mib,
         max_parameters=max_parameters,
         max_train_seconds=max_train_seconds,
+        max_joules=max_joules,
         min_predict_windows_per_second=min_predict_windows_per_second,
         within=_fraction(within, "--within") if within else None,
         cheapest=cheapest,

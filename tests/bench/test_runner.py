@@ -110,6 +110,7 @@ def test_what_training_took_is_counted(smoke: dict[str, Record]):
         assert (record.cost.steps, record.cost.windows_seen) == ((4, 4 * 8) if trained else (0, 0))
         assert [look.step for look in record.curve] == ([2, 4] if trained else [])
         assert (record.cost.train_windows_per_second is not None) == trained
+        assert (record.cost.share_of_bare_limit is not None) == trained
         assert (record.cost.num_parameters > 0) == (name not in UNTRAINED)
     assert smoke["linear"].cost.num_parameters == 48 * 12 + 12
     assert smoke["linear"].cost.flops_per_window == 3 * 2 * 48 * 12  # three channels

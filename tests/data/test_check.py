@@ -67,6 +67,7 @@ FILES = {
     "wide": ("date,a,b\n", "{day},{n},{n}.5\n", {}),
     "european": ("Datum;Größe\n", "{day:%d.%m.%Y};{n},5\n", {}),
     "holes": ("date,a\n", "{day},{hole}\n", {"missing": "interpolate"}),
+    "masked": ("date,a\n", "{day},{hole}\n", {"missing": "mask"}),
     "no dates": ("a,b\n", "{n},{n}.5\n", {"freq": "MS", "start": "2020-01-01"}),
     "sentinels": ("date,a,b\n", "{day},{n},-9999\n", {"targets": "a", "sentinels": -9999}),
     "consecutive": ("date,a\n", "2024-01-01,{n}\n", {"freq": "h", "rows_are_consecutive": True}),

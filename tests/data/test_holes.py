@@ -33,7 +33,7 @@ def test_missing_rows_are_refused_with_their_list() -> None:
 
     assert "2024-01-05 00:00:00 comes after 2024-01-03 00:00:00, where 2024-01-04 00:00:00" in str(refusal.value)
     assert "(2 such places, 3 missing rows: 1 before 2024-01-05 00:00:00, 2 before 2024-01-10" in str(refusal.value)
-    assert "say missing = interpolate or forward_fill" in str(refusal.value)
+    assert "say missing = interpolate, forward_fill or mask" in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,62 @@ def test_items_are_filled_as_if_each_were_alone(data: st.DataObject, missing: st
 
     expected = [value for values in series for value in slowly(np.array(values), missing)]
     np.testing.assert_allclose(panel.values[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+# Masked
+
+
+def test_masked_cells_and_rows_stay_missing_and_are_counted() -> None:
+    panel = read_panel(daily(0, 1, 2, NAN, NAN, 5, 6, 7, 8, 9).drop([8]), missing="mask")
+
+    np.testing.assert_array_equal(panel.values[:, 0], np.float32([0, 1, 2, NAN, NAN, 5, 6, 7, NAN, 9]))
+    assert (np.diff(panel.timestamps) == np.timedelta64(1, "D")).all()
+    assert "missing: 2 cells and 1 rows; missing = mask keeps them out of loss, scaling and scores" in panel.notes
+    assert panel.notes[-1] == (
+        "mask: 3 values are missing, 2 (28.57%) of train, 0 (0.00%) of validation, 1 (50.00%) of test; they are "
+        "neither learned from nor scored"
+    )
+
+
+def test_under_the_mask_only_rows_without_any_value_are_cut_off() -> None:
+    late = daily(NAN, *TEN, NAN).assign(z=[NAN, NAN, *TEN[1:], NAN]).drop(columns="unique_id")
+
+    panel = read_panel(late, targets=["y", "z"], missing="mask")
+
+    np.testing.assert_array_equal(panel.values[:2], np.float32([[0, NAN], [1, 1]]))
+    assert len(panel.values) == 10
+    cut = "missing: 2 rows at the ends of 1 items were cut off, because no target has a value there"
+    assert any(note.startswith(cut) for note in panel.notes)
+
+
+def test_covariates_of_masked_rows_repeat_their_last_value_and_begin_with_their_first() -> None:
+    table = daily(NAN, *TEN, NAN, 11.0).assign(price=[NAN, NAN, *range(2, 12), NAN]).drop(columns="unique_id")
+
+    panel = read_panel(table.drop([6]), targets="y", past="price", missing="mask")
+
+    assert panel.covariates.rows[:, 0].tolist() == [2, 3, 4, 5, 5, 7, 8, 9, 10, 11, 11]
+    np.testing.assert_array_equal(panel.values[:, 0], np.float32([1, 2, 3, 4, NAN, 6, 7, 8, 9, NAN, 11]))
+    assert any(note.endswith("2 cells of covariates were filled by the last value seen") for note in panel.notes)
+
+
+def test_a_target_without_any_value_is_named() -> None:
+    with pytest.raises(DataError, match="'z': no value in any row; name the other columns in targets"):
+        read_panel(daily(*TEN).assign(z=NAN).drop(columns="unique_id"), targets=["y", "z"], missing="mask")
+
+
+@given(data=st.data())
+def test_items_are_masked_as_if_each_were_alone(data: st.DataObject) -> None:
+    cell = st.one_of(st.just(NAN), st.integers(-100, 100).map(float))
+    series = data.draw(st.lists(st.lists(cell, min_size=12, max_size=20), min_size=1, max_size=4))
+    series = [[*values[:3], *range(8), *values[3:], 2.0] for values in series]
+    frame = pd.concat([daily(*values, item=f"i{number}") for number, values in enumerate(series)])
+
+    panel = read_panel(frame, missing="mask")
+
+    expected = [pd.Series(values).loc[pd.Series(values).first_valid_index() :] for values in series]
+    np.testing.assert_array_equal(panel.values[:, 0], np.concatenate(expected).astype(np.float32))
+
+
+def test_a_level_that_float32_rounds_away_is_refused_beside_holes_too() -> None:
+    with pytest.raises(DataError, match="float32 rounds by up to"):
+        read_panel(daily(NAN, 1e9, 1e9 + 3, NAN, *[1e9 + n % 7 for n in range(12)]), missing="mask")

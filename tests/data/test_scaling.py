@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tsbench.data.panel import Panel
-from tsbench.data.scaling import Scaler, item_sums
+from tsbench.data.scaling import Scaler, item_sums, seen
 from tsbench.data.splits import SplitByFractions
 from tsbench.data.synthetic import synthetic_panel
+from tsbench.errors import DataError
 
 # Sixty-fourths: no spread of training rows is so small that a test row overflows on its scale.
 tables = arrays(np.float32, (20, 2), elements=st.integers(-640_000, 640_000).map(lambda number: number / 64))
@@ -123,3 +124,68 @@ def test_z_scores_are_float32_and_original_units_float64_for_any_leading_shape(s
     assert scaler.apply(forecasts).dtype == np.float32
     assert scaler.invert(forecasts).dtype == np.float64
     assert scaler.invert(forecasts)[3, 2].tolist() == scaler.mean.tolist()
+
+
+# Beside holes
+
+
+@given(values=tables, holes=arrays(bool, (20, 2)))
+def test_statistics_are_those_of_the_values_that_are_there(values: np.ndarray, holes: np.ndarray) -> None:
+    holes[[0, 13]] = False
+    panel = panel_with(np.where(holes, np.nan, values))
+
+    scaler = Scaler.fit(panel.train)
+
+    for channel in range(2):
+        there = values[:14, channel][~holes[:14, channel]].astype(np.float64)
+        assert scaler.mean[channel] == pytest.approx(there.mean(), rel=1e-9, abs=1e-9)
+        if np.ptp(there):
+            assert scaler.std[channel] == pytest.approx(there.std(), rel=1e-6)
+
+
+def test_the_level_of_an_item_is_that_of_the_values_that_are_there() -> None:
+    values = np.array([2, np.nan, 4, *[3] * 7, np.nan, 20, np.nan, *[20] * 7], np.float32)[:, None]
+
+    panel = two_items(values)
+
+    assert Scaler.fit(panel.train).std.tolist() == [[3], [20]]
+
+
+@given(values=tables, holes=arrays(bool, (20, 2)), row=st.integers(0, 19), new=st.integers(-99, 99))
+def test_a_context_holds_the_last_value_seen_and_never_looks_ahead(
+    values: np.ndarray, holes: np.ndarray, row: int, new: int
+) -> None:
+    holes[13] = False
+    panel = panel_with(np.where(holes, np.nan, values))
+    filled = seen(panel)
+
+    for channel in range(2):
+        last = Scaler.fit(panel.train).mean[channel]
+        for at in range(20):
+            last = last if holes[at, channel] else values[at, channel]
+            assert filled[at, channel] == pytest.approx(last, rel=1e-6, abs=1e-6)
+    later = panel.values.copy()
+    later[row + 1 :] = new  # whatever comes later, holes or not
+    again = seen(replace(panel, values=later))
+    begun = np.maximum.accumulate(~holes, axis=0)
+    np.testing.assert_array_equal(again[: row + 1][begun[: row + 1]], filled[: row + 1][begun[: row + 1]])
+
+
+def test_no_context_holds_a_value_of_the_item_before() -> None:
+    values = np.array([1.0] * 10 + [np.nan, np.nan] + [20.0] * 8, np.float32)[:, None]
+
+    assert seen(two_items(values))[10:12, 0].tolist() == [20, 20]  # the mean of its own training rows
+
+
+def test_a_channel_without_a_training_value_is_refused() -> None:
+    values = np.ones((20, 2))
+    values[:14, 1] = np.nan
+
+    with pytest.raises(DataError, match="channel_1 has no value in the rows that its scale is taken from"):
+        Scaler.fit(panel_with(values).train)
+
+
+def two_items(values: np.ndarray) -> Panel:
+    base = panel_with(values)
+    stamps = np.concatenate([base.timestamps[:10]] * 2)
+    return replace(base, timestamps=stamps, items=("a", "b"), offsets=np.array([0, 10, 20]))

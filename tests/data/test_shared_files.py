@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tsbench.data.panel import Panel
 from tsbench.data.readers import read_panel
+from tsbench.data.scaling import seen
 from tsbench.errors import TsbenchError
 
 LOADS: dict[str, tuple[int, int, int, str, int]] = {
@@ -197,3 +199,26 @@ def test_another_file_says_which_word_it_needs_and_loads_with_it(shared_data: Pa
         panel = read(shared_data / name, **told)
         rows, channels = panel.values.shape
         assert (len(panel.items), rows, channels, panel.freq) == expected
+
+
+MASKED: dict[str, tuple[dict[str, Any], int, int]] = {
+    # file: words, rows, missing values
+    "monash/nn5_daily_with_missing_converted.tsf.gz": ({}, 111 * 791, 1677),
+    "multivariate/gefcom2012_load_temp.csv.gz": ({}, 39414, 26880),
+    "multivariate/gefcom2014_e_load_temp.csv.gz": ({"targets": ["load", "T"]}, 96432, 17544),
+    "univariate/wp_log_peyton_manning.csv": ({}, 2964, 59),
+    "univariate/ILINet.csv": ({"targets": ["ILITOTAL", "AGE 65"]}, 1305, 8),
+    "univariate/monthly_milk_incomplete.csv": ({}, 168, 13),
+    "embedded/nyc_weather_hourly.csv.gz": ({}, 8730, 3186),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_masked_holes_are_as_many_as_the_file_has(shared_data: Path, name: str) -> None:
+    told, rows, missing = MASKED[name]
+
+    panel = read(shared_data / name, missing="mask", **told)
+
+    assert panel.values.shape[0] == rows
+    assert np.isnan(panel.values).sum() == missing
+    assert np.isfinite(seen(panel)).all()

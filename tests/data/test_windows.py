@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from tsbench.data import windows as windows_module
 from tsbench.data.panel import Panel
+from tsbench.data.scaling import Scaler
 from tsbench.data.splits import SplitByLast
 from tsbench.data.windows import Windows, shuffled_picks
+from tsbench.errors import DataError
 
 sizes = st.integers(1, 6)
 
@@ -172,3 +175,56 @@ def test_a_history_is_all_rows_of_the_item_before_the_target_and_begins_with_nan
     assert history_BTC[0, :2].isnan().all()
     assert torch.equal(history_BTC[0, 2:], values_TC[:3])
     assert torch.equal(windows.head(1).histories(torch.tensor([0]))[0], values_TC[:3])
+
+
+# Beside holes
+
+
+def of_part(panel: Panel, part: str, context_length: int = 24) -> Windows:
+    values_TC = torch.from_numpy(Scaler.fit(panel.train).apply_to(panel))
+    return Windows.of(getattr(panel, part), values_TC, context_length, 6)
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_contexts_are_finite_and_targets_miss_what_is_missing(part: str, holed_panel: Panel) -> None:
+    windows = of_part(holed_panel, part)
+
+    context_BLC, target_BHC = next(windows.in_order(1000))
+
+    rows_BH = windows.starts_N[:, None] + 24 + torch.arange(6)
+    is_missing_BHC = torch.from_numpy(np.isnan(holed_panel.values))[rows_BH]
+    never_seen_B1C = torch.from_numpy(np.isnan(holed_panel.values))[rows_BH[:, :1] - 24 + torch.arange(24)].all(1, True)
+    assert context_BLC.isfinite().all()
+    assert never_seen_B1C.any() == (part == "train")  # the stretch of forty rows in the first channel
+    expected = is_missing_BHC if part == "test" else is_missing_BHC | never_seen_B1C
+    assert torch.equal(target_BHC.isnan(), expected)
+
+
+def test_a_window_without_a_value_in_its_target_is_none(holed_panel: Panel) -> None:
+    rows = [holed_panel.test.starts(length, 6) + length for length in (24, 48)]
+
+    low, high = holed_panel.test.bounds[0]
+    expected = [row for row in range(low, high - 5) if not np.isnan(holed_panel.values[row : row + 6]).all()]
+    assert rows[0].tolist() == rows[1].tolist() == expected
+    assert holed_panel.test.empty_windows(24, 6) == high - 5 - low - len(expected) > 0
+
+
+def test_a_part_of_nothing_but_holes_says_so(holed_panel: Panel) -> None:
+    values = holed_panel.values.copy()
+    values[holed_panel.test.rows] = np.nan
+
+    with pytest.raises(DataError, match="every value of every window of the test part is missing"):
+        replace(holed_panel, values=values).test.starts(24, 6)
+
+
+def test_an_item_whose_windows_are_all_empty_is_told(holed_panel: Panel) -> None:
+    values = holed_panel.values.copy()
+    values[450:] = np.nan
+    stamps = np.concatenate([holed_panel.timestamps[:250]] * 2)
+    split = SplitByLast(test=40, validation=40)
+    two = replace(
+        holed_panel, values=values, items=("a", "b"), offsets=np.array([0, 250, 500]), timestamps=stamps, split=split
+    )
+
+    assert two.test.without_window(24, 6).tolist() == [1]
+    assert two.validation.without_window(24, 6).tolist() == []

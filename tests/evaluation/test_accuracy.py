@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tsbench.data.panel import Panel
-from tsbench.data.scaling import Scaler
+from tsbench.data.scaling import Scaler, seen
 from tsbench.data.splits import SplitByCounts, SplitByOrigins
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
@@ -22,6 +22,7 @@ from tsbench.evaluation.accuracy import (
     points_digest,
     sample_forecasts,
 )
+from tsbench.evaluation.metrics import metrics
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
@@ -268,3 +269,82 @@ def test_of_two_windows_both_are_shown_evenly_spaced(small_panel: Panel):
 
     assert len(windows) == len(set(arrays["target_start"])) == 2
     assert list(arrays["chosen_as"]).count("evenly spaced") == 2
+
+
+# Beside holes
+
+
+def test_the_totals_are_those_of_a_loop_over_the_values_that_are_there(holed_panel: Panel):
+    scaler, contexts_TC, values_TC = Scaler.fit(holed_panel.train), seen(holed_panel), holed_panel.values
+    rows_N = holed_panel.test.starts(24, 6) + 24
+    squared_HC, count_HC, size_C = np.zeros((6, 2)), np.zeros((6, 2)), np.zeros(2)
+    squared_N, count_N = np.zeros(len(rows_N)), np.zeros(len(rows_N))
+    for n, first in enumerate(rows_N):
+        for h in range(6):
+            for c in range(2):
+                target = float(values_TC[first + h, c])
+                if not np.isnan(target):
+                    squared = ((float(contexts_TC[first - 1, c]) - target) / scaler.std[c]) ** 2
+                    squared_HC[h, c] += squared
+                    count_HC[h, c] += 1
+                    size_C[c] += abs(target)
+                    squared_N[n] += squared
+                    count_N[n] += 1
+
+    totals = score(holed_panel, "naive", batch_size=7)
+
+    np.testing.assert_allclose(totals.squared_HC, squared_HC, rtol=1e-4)
+    np.testing.assert_array_equal(totals.count_HC, count_HC)
+    np.testing.assert_allclose(totals.squared_N, squared_N / count_N, rtol=1e-4)
+    np.testing.assert_allclose(totals.by_item.size_IC[0] * 6, size_C, rtol=1e-5)
+    np.testing.assert_allclose(totals.by_item.scored_IC[0] * 6, count_HC.sum(0))
+    assert metrics(totals, holed_panel)["mse_scaled"] == pytest.approx(squared_HC.sum() / count_HC.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [2048, 10])
+def test_the_mean_of_the_losses_that_are_kept_is_the_error_of_the_run(limit: int, holed_panel: Panel):
+    totals = score(holed_panel, "seasonal_naive")
+
+    kept = kept_losses(totals, holed_panel.test, 24, 6, limit)
+
+    error = metrics(totals, holed_panel)
+    assert kept["squared_loss"].mean() == pytest.approx(error["mse_scaled"], rel=1e-6)
+    assert kept["absolute_loss"].mean() == pytest.approx(error["mae_scaled"], rel=1e-6)
+
+
+def test_the_digest_knows_what_is_missing_and_no_context_length(holed_panel: Panel):
+    values = holed_panel.values.copy()
+    row = int(np.flatnonzero(~np.isnan(values[400:450, 0]))[0]) + 400
+    values[row, 0] = np.nan
+    one_more, digest = replace(holed_panel, values=values), points_digest(holed_panel.test, 24, 6)
+
+    assert points_digest(one_more.test, 24, 6) != digest
+    assert points_digest(holed_panel.test, 100, 6) == digest
+
+
+def test_no_window_to_look_at_is_chosen_for_values_that_are_missing(holed_panel: Panel):
+    values = holed_panel.values.copy()
+    values[-60:, 0] = np.nan
+    windows = windows_of(replace(holed_panel, values=values))
+
+    _, picks, channels = chosen_windows(windows, 24)
+
+    target_BHC = windows.batch(torch.from_numpy(picks[:3]))[1]
+    assert all((~target_BHC[place, :, channels[place]].isnan()).any() for place in range(3))
+
+
+def test_a_forecast_of_what_is_missing_may_be_anything(holed_panel: Panel):
+    windows, scaler = windows_of(holed_panel), Scaler.fit(holed_panel.train)
+
+    class Wild:
+        """A zero where there is a target, else no number."""
+
+        reads_history, levels, seen = False, (), 0
+
+        def infer_quantiles(self, context_BLC: torch.Tensor, covariates_BMK: None = None) -> torch.Tensor:
+            picks = torch.arange(self.seen, self.seen + len(context_BLC))
+            self.seen += len(picks)
+            target_BHC = windows.batch(picks)[1]
+            return torch.zeros_like(target_BHC).masked_fill(target_BHC.isnan(), torch.nan).unsqueeze(-1)
+
+    assert np.isfinite(evaluate(Wild(), windows, scaler).squared_HC).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,23 @@ ZIGZAG = panel([[0, 0], [2, 100], [0, 0]])
 def totals_of(
     target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel, item_N: list[int] | None = None
 ) -> ErrorTotals:
-    """What `evaluate` sums up, in loops over every number."""
+    """What `evaluate` sums up, in loops over every number that is there."""
     windows, steps, channels = target_NHC.shape
     item_N = item_N or [0] * windows
     shape = (len(of.items), channels)
     sums = {name: np.zeros((steps, channels)) for name in ("squared", "absolute", "osquared", "oabsolute", "symmetric")}
-    items = {name: np.zeros(shape) for name in ("a", "s", "signed", "size", "symmetric", "mase", "rmsse")}
-    by_window = np.zeros((2, windows))
+    items = {name: np.zeros(shape) for name in ("scored", "a", "s", "signed", "size", "symmetric", "mase", "rmsse")}
+    by_window, counts_N, counts_HC = np.zeros((2, windows)), np.zeros(windows), np.zeros((steps, channels))
     absolute_IC, squared_IC = seasonal_differences(of, of.train.bounds, np.arange(len(of.items)))
     for n in range(windows):
         for h in range(steps):
             for c in range(channels):
                 target, forecast, item = target_NHC[n, h, c], forecast_NHC[n, h, c], (item_N[n], c)
+                if np.isnan(target):
+                    continue
+                counts_N[n] += 1
+                counts_HC[h, c] += 1
+                items["scored"][item] += 1 / steps
                 error = (forecast - target) / SCALER.std[c]
                 size = abs(target) + abs(forecast)
                 symmetric = 200 * abs(target - forecast) / size if size else 0
@@ -83,9 +89,12 @@ def totals_of(
                 still = absolute_IC[item] == 0
                 items["mase"][item] += np.inf if still else abs(forecast - target) / absolute_IC[item] / steps
                 items["rmsse"][item] += np.inf if still else (forecast - target) ** 2 / squared_IC[item] / steps
-                by_window[:, n] += np.array([error**2, abs(error)]) / (steps * channels)
+                by_window[:, n] += np.array([error**2, abs(error)])
     counts = np.bincount(item_N, minlength=len(of.items))
-    return ErrorTotals(*sums.values(), *by_window, ItemTotals(counts, *items.values()))
+    shares_N = counts_N / counts_N.mean()
+    return ErrorTotals(
+        counts_HC, *sums.values(), *(by_window / counts_N), shares_N, ItemTotals(counts, *items.values())
+    )
 
 
 def score(target_NHC: np.ndarray, forecast_NHC: np.ndarray, of: Panel = ZIGZAG) -> dict[str, Any]:
@@ -205,11 +214,13 @@ def test_where_the_split_says_so_a_forecast_is_scaled_by_all_rows_before_it():
 
 
 @given(
-    series=st.lists(st.lists(st.integers(-9, 9), min_size=6, max_size=20), min_size=1, max_size=4),
+    series=st.lists(
+        st.lists(st.one_of(st.integers(-9, 9), st.just(math.nan)), min_size=6, max_size=20), min_size=1, max_size=4
+    ),
     lag=st.integers(1, 4),
     size=st.sampled_from([1e-3, 1.0, 1e6]),
 )
-def test_seasonal_errors_equal_those_of_a_loop(series: list[list[int]], lag: int, size: float):
+def test_seasonal_errors_equal_those_of_a_loop(series: list[list[float]], lag: int, size: float):
     # The first item is much smaller or larger than the rest: its error must not drown in their sums.
     series = [[value * size for value in series[0]], *series[1:]]
     some = items(*series, split=SplitByLast(test=2), seasonality=lag)
@@ -219,6 +230,7 @@ def test_seasonal_errors_equal_those_of_a_loop(series: list[list[int]], lag: int
     for number, (low, high) in enumerate(some.train.bounds):
         rows = [float(value) for value in some.values[low:high, 0]]
         differences = [later - earlier for earlier, later in zip(rows, rows[lag:], strict=False)]
+        differences = [difference for difference in differences if not math.isnan(difference)]
         if not differences:
             assert np.isnan([absolute_IC[number, 0], squared_IC[number, 0]]).all()
             continue
@@ -290,6 +302,49 @@ def test_training_rows_of_one_season_leave_mase_blank_and_say_why():
         None,
         "MASE is blank: the training part is not longer than one season",
     )
+
+
+def test_training_values_that_never_lie_a_season_apart_leave_mase_blank_and_say_why():
+    of = panel([[0, 0], [np.nan, 1], [2, np.nan], [np.nan, 1]])
+
+    scores = score(TARGET_NHC, FORECAST_NHC, of)
+
+    assert scores["mase"] is None
+    assert scores["note"] == "MASE is blank: no two training values of a channel lie a season apart"
+
+
+def test_every_figure_is_a_mean_over_the_points_that_are_there():
+    """Six of twelve points, by hand: a step with one, a channel with two, a window with one."""
+    target_NHC = TARGET_NHC.copy()
+    target_NHC[0, 0, 1] = target_NHC[0, 1] = target_NHC[1, 1] = target_NHC[2, 0, 0] = np.nan
+
+    totals = totals_of(target_NHC, FORECAST_NHC, ZIGZAG)
+    scores = metrics(totals, ZIGZAG)
+
+    errors = (target_NHC - FORECAST_NHC)[~np.isnan(target_NHC)].tolist()
+    assert errors == [-1, 0, -30, 0, 0, 50]
+    scaled = [-0.5, 0, -0.6, 0, 0, 1]
+    assert scores["mse"] == pytest.approx(sum(e * e for e in errors) / 6)
+    assert scores["mae_scaled"] == pytest.approx(sum(map(abs, scaled)) / 6)
+    assert scores["wape"] == pytest.approx(81 / (10 + 0 + 300 + 100 + 6 + 250))
+    assert scores["bias"] == pytest.approx((1 + 30 - 50) / 666)
+    assert scores["smape"] == pytest.approx(200 * (1 / 21 + 30 / 630 + 50 / 450) / 6)
+    # By channel: 1 / 3 over the training rows' 2, and 80 / 3 over their 100.
+    assert scores["mase"] == pytest.approx((1 / 3 / 2 + 80 / 3 / 100) / 2)
+    assert scores["by_step"]["mae"] == pytest.approx([31 / 4, 50 / 2])
+    assert scores["by_channel"]["mae"] == pytest.approx([1 / 3, 80 / 3])
+    assert np.mean(totals.squared_N * totals.share_N) == pytest.approx(scores["mse_scaled"])
+
+
+def test_a_channel_of_an_item_without_a_scored_point_is_not_in_its_means():
+    two = items([0, 2, 0, 0, 0], [0, 100, 0, 0, 0], split=THREE_ROWS)
+    two = replace(two, channels=("a", "b"), values=np.repeat(two.values, 2, axis=1))
+    target_NHC = np.array([[[10.0, np.nan]], [[np.nan, 10.0]]])
+
+    by_item = item_metrics(totals_of(target_NHC, np.array([[[11.0, 0.0]], [[0.0, 60.0]]]), two, item_N=[0, 1]))
+
+    assert by_item["mae"].tolist() == [1, 50]
+    assert by_item["mase"] == pytest.approx([1 / 2, 50 / 100])
 
 
 def test_nothing_is_noted_where_nothing_is_blank():

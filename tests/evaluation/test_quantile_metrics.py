@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tsbench.data.panel import Panel
+from tsbench.data.scaling import seen
 from tsbench.data.windows import Windows
 from tsbench.evaluation.accuracy import evaluate, sample_forecasts
 from tsbench.evaluation.metrics import metrics
@@ -28,25 +29,31 @@ def windows_of(forecaster: Forecaster, panel: Panel) -> Windows:
 
 
 @pytest.mark.parametrize("model", ["linear", "seasonal_naive", "naive2"])
-def test_each_metric_is_what_a_slow_loop_over_the_predictions_gives(model: str, small_panel: Panel):
-    forecaster = fitted(model, small_panel)
-    windows = windows_of(forecaster, small_panel)
-    low = int(small_panel.bounds["test"][0, 0])
-    std_C, values_TC = forecaster.scaler.std, small_panel.values.astype(np.float64)
+@pytest.mark.parametrize("holes", [False, True], ids=["whole", "with holes"])
+def test_each_metric_is_what_a_slow_loop_over_the_predictions_gives(
+    holes: bool, model: str, small_panel: Panel, holed_panel: Panel
+):
+    panel = holed_panel if holes else small_panel
+    forecaster = fitted(model, panel)
+    windows = windows_of(forecaster, panel)
+    rows, contexts_TC = panel.test.starts(24, 6) + 24, seen(panel)
+    std_C, values_TC = forecaster.scaler.std, panel.values.astype(np.float64)
     loss_Q, below_Q, inside_P, width_P, size, count = [np.zeros(n) for n in (5, 5, 2, 2)] + [0.0, 0]
     scaled_Q = np.zeros(5)
     for window in range(len(windows)):
-        origin = low + window
+        origin = rows[window]
         if model == "naive2":
             history = windows.histories(torch.tensor([window])).double()
             original = history * torch.as_tensor(std_C) + torch.as_tensor(forecaster.scaler.mean)
             quantiles_HCQ = forecaster.infer_quantiles(original)[0].double().numpy()
         else:
-            context = torch.from_numpy(forecaster.scaler.apply(small_panel.values[origin - 24 : origin]))[None]
+            context = torch.from_numpy(forecaster.scaler.apply(contexts_TC[origin - 24 : origin]))[None]
             scaled_HCQ = forecaster.infer_quantiles(context)[0].double().numpy()
             quantiles_HCQ = scaled_HCQ * std_C[:, None] + forecaster.scaler.mean[:, None]
         for step, channel in np.ndindex(6, 2):
             target, found = values_TC[origin + step, channel], quantiles_HCQ[step, channel]
+            if np.isnan(target):
+                continue
             size, count = size + abs(target), count + 1
             for number, level in enumerate(LEVELS):
                 error = target - found[number]
@@ -58,7 +65,7 @@ def test_each_metric_is_what_a_slow_loop_over_the_predictions_gives(model: str, 
                 inside_P[number] += found[number] <= target <= found[-1 - number]
                 width_P[number] += (found[-1 - number] - found[number]) / std_C[channel]
 
-    scores = metrics(evaluate(forecaster, windows, forecaster.scaler, batch_size=7), small_panel)["quantiles"]
+    scores = metrics(evaluate(forecaster, windows, forecaster.scaler, batch_size=7), panel)["quantiles"]
 
     assert scores["levels"] == LEVELS
     assert scores["wql"] == pytest.approx(np.mean(2 * loss_Q / size), rel=1e-4)
@@ -68,8 +75,11 @@ def test_each_metric_is_what_a_slow_loop_over_the_predictions_gives(model: str, 
     np.testing.assert_allclose(scores["nominal"], [0.8, 0.5])
     np.testing.assert_allclose(scores["coverage"], inside_P / count, atol=2 / count)
     np.testing.assert_allclose(scores["width"], width_P / count, rtol=1e-4)
-    np.testing.assert_allclose(np.mean(scores["coverage_by_step"], axis=1), scores["coverage"])
-    assert np.mean(scores["pinball_by_step"]) == pytest.approx(scores["crps_scaled"] / 2)
+    there_H = (~np.isnan(values_TC[rows[:, None] + np.arange(6)])).sum((0, 2))
+    by_step = [*scores["coverage_by_step"], scores["pinball_by_step"]]
+    np.testing.assert_allclose(
+        np.average(by_step, axis=1, weights=there_H), [*scores["coverage"], scores["crps_scaled"] / 2]
+    )
 
 
 def test_a_quantile_that_is_met_exactly_is_inside_and_below():

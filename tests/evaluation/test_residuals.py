@@ -30,54 +30,62 @@ def tables(panel: Panel, batch_size: int = 256, horizon: int = 6) -> dict[str, A
 
 
 def errors_by_hand(panel: Panel) -> list[tuple[int, int, np.ndarray]]:
-    """Row of the target, step, and error by channel of every scored point of seasonal naive."""
-    values_TC, (low, high) = Scaler.fit(panel.train).apply(panel.values), panel.test.bounds[0]
+    """Row of the target, step, and error by channel of every step of seasonal naive; NaN where a value is missing."""
+    scaler = Scaler.fit(panel.train)
+    values_TC, contexts_TC = scaler.apply(panel.values), scaler.apply_to(panel)
     return [
-        (first + step, step, values_TC[first + step - 24] - values_TC[first + step])
-        for first in range(low, high - 6 + 1)
+        (first + step, step, contexts_TC[first + step - 24] - values_TC[first + step])
+        for first in panel.test.starts(24, 6) + 24
         for step in range(6)
     ]
 
 
+@pytest.fixture(params=["whole", "with holes"])
+def panel(request: pytest.FixtureRequest, small_panel: Panel, holed_panel: Panel) -> Panel:
+    return small_panel if request.param == "whole" else holed_panel
+
+
 @pytest.mark.parametrize("name", ["hour", "weekday"])
-def test_errors_by_the_clock_are_means_over_the_targets_at_that_time(small_panel: Panel, name: str):
+def test_errors_by_the_clock_are_means_over_the_targets_at_that_time(panel: Panel, name: str):
     groups = defaultdict(list)
-    for row, _, error_C in errors_by_hand(small_panel):
-        stamp = pd.Timestamp(small_panel.timestamps[row])
+    for row, _, error_C in errors_by_hand(panel):
+        stamp = pd.Timestamp(panel.timestamps[row])
         groups[str(stamp.hour) if name == "hour" else stamp.strftime("%a")].append(error_C)
 
-    found = tables(small_panel)["errors_by"][name]
+    found = tables(panel)["errors_by"][name]
 
     assert set(found["names"]) == set(groups)
     for place, group in enumerate(found["names"]):
-        assert found["mse_scaled"][place] == pytest.approx(np.square(groups[group]).mean(), rel=1e-4)
-        assert found["mae_scaled"][place] == pytest.approx(np.abs(groups[group]).mean(), rel=1e-4)
+        assert found["mse_scaled"][place] == pytest.approx(np.nanmean(np.square(groups[group])), rel=1e-4)
+        assert found["mae_scaled"][place] == pytest.approx(np.nanmean(np.abs(groups[group])), rel=1e-4)
 
 
-def test_bias_and_histogram_are_of_forecast_less_truth(small_panel: Panel):
-    points, found = errors_by_hand(small_panel), tables(small_panel)
+def test_bias_and_histogram_are_of_forecast_less_truth(panel: Panel):
+    points, found = errors_by_hand(panel), tables(panel)
 
-    bias = [np.mean([error_C for _, step, error_C in points if step == wanted]) for wanted in range(6)]
+    bias = [np.nanmean([error_C for _, step, error_C in points if step == wanted]) for wanted in range(6)]
     np.testing.assert_allclose(found["bias_by_step"], bias, rtol=1e-3, atol=1e-6)
     errors = np.concatenate([error_C for _, _, error_C in points]).clip(-HISTOGRAM_REACH, HISTOGRAM_REACH)
     counts, _ = np.histogram(errors, NUM_BINS, (-HISTOGRAM_REACH, HISTOGRAM_REACH))
-    np.testing.assert_allclose(found["histogram"], counts / len(errors), atol=1e-4)
+    np.testing.assert_allclose(found["histogram"], counts / counts.sum(), atol=1e-4)
 
 
-def test_the_autocorrelation_is_that_of_errors_one_step_ahead(small_panel: Panel):
-    one_step = np.array([error_C for _, step, error_C in errors_by_hand(small_panel) if step == 0])
-    centred = one_step - one_step.mean(0)
+def test_the_autocorrelation_is_that_of_errors_one_step_ahead(panel: Panel):
+    one_step = np.array([error_C for _, step, error_C in errors_by_hand(panel) if step == 0])
+    centred = one_step - np.nanmean(one_step, axis=0)
+    rows = np.array([row for row, step, _ in errors_by_hand(panel) if step == 0])
 
-    found = tables(small_panel)["autocorrelation"]
+    found = tables(panel)["autocorrelation"]
 
-    assert len(found) == 75 // 4
+    assert len(found) == len(one_step) // 4
     for lag in (1, 5, 18):
-        expected = ((centred[lag:] * centred[:-lag]).mean(0) / centred.var(0)).mean()
+        products = (centred[lag:] * centred[:-lag])[rows[lag:] - rows[:-lag] == lag]
+        expected = (np.nanmean(products, axis=0) / np.nanvar(one_step, axis=0)).mean()
         assert found[lag - 1] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-def test_the_tables_do_not_depend_on_the_batch_size(small_panel: Panel):
-    whole, dealt = tables(small_panel), tables(small_panel, batch_size=7)
+def test_the_tables_do_not_depend_on_the_batch_size(panel: Panel):
+    whole, dealt = tables(panel), tables(panel, batch_size=7)
 
     assert dealt["errors_by"]["level"]["names"] == whole["errors_by"]["level"]["names"]
     for kind, table in whole["errors_by"].items():
@@ -128,3 +136,18 @@ def test_pairs_of_the_autocorrelation_stay_within_an_item():
     within = np.concatenate([centred[1:55] * centred[:54], centred[56:] * centred[55:-1]])
 
     assert tables(panel)["autocorrelation"][0] == pytest.approx(within.mean() / centred.var(), rel=1e-3)
+
+
+def test_windows_are_told_apart_by_the_level_of_the_values_that_are_there(holed_panel: Panel):
+    scaled_TC, points = Scaler.fit(holed_panel.train).apply(holed_panel.values), errors_by_hand(holed_panel)
+    windows = [points[first : first + 6] for first in range(0, len(points), 6)]
+    level_N = [np.nanmean([scaled_TC[row] for row, _, _ in window]) for window in windows]
+    tenth_N = np.searchsorted(np.quantile(level_N, np.arange(1, 10) / 10), level_N)
+
+    found = tables(holed_panel)["errors_by"]["level"]["mse_scaled"]
+
+    for tenth in range(10):
+        errors = [
+            error_C for window, own in zip(windows, tenth_N, strict=True) if own == tenth for *_, error_C in window
+        ]
+        assert found[tenth] == pytest.approx(np.nanmean(np.square(errors)), rel=1e-3)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tsbench.bench.records import Plan, PlannedRun, Run, written
@@ -20,7 +21,8 @@ from tsbench.data.catalogue import members
 from tsbench.data.covariates import Roles
 from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
-from tsbench.errors import ConfigError, from_validation, nearest, unknown
+from tsbench.data.scaling import count_values
+from tsbench.errors import ConfigError, DataError, from_validation, nearest, unknown
 from tsbench.models.layer_kinds import Size, parse_layers, sizes_after
 from tsbench.models.registry import ModelSpec, model_spec, model_specs
 from tsbench.resources import resource_dir
@@ -191,7 +193,7 @@ def make_plan(
     panels = [(fold, of_one[0]) for of_one in folds.values() for fold in of_one]
     notes, runs = [], []
     for panel, first_fold in panels:
-        smallest = float(panel.train.values.min())
+        smallest = panel.train.smallest
         recipes = {row.label: _recipe_for(row, panel, smallest, where) for row in rows}
         notes += _of_items(panel, experiment.recipe, smallest)
         for horizon in experiment.horizons or [_own_horizon(panel, where)]:
@@ -204,9 +206,10 @@ def make_plan(
                 )
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
-                    part.starts(context_length, horizon)  # raises when there is no window
+                    part.window_starts(context_length, horizon)  # raises when there is no window
                 _check_layers(rows, panel, context_length, where)
                 notes += _left_out(panel, context_length, horizon)
+                notes += _masked(panel, context_length, horizon) if panel.has_holes else []
                 matched = _matched(rows, experiment, panel, context_length, horizon, where)
                 notes += [_account(panel, context_length, horizon, matched)] if matched else []
                 runs += [
@@ -319,6 +322,35 @@ def _left_out(panel: Panel, context_length: int, horizon: int) -> list[str]:
             notes.append(
                 f"{panel.name}, {context_length} → {horizon}: {len(items):,} of {len(panel.items):,} items are too "
                 f"short for a window in the {part.name} part and are left out of it: {names}"
+            )
+    return notes
+
+
+def _masked(panel: Panel, context_length: int, horizon: int) -> list[str]:
+    """Windows that hold no value. Raises DataError where a series has no scale, or a step or channel no score."""
+    count_values(panel, panel.train.bounds)
+    rows_N = panel.test.starts(context_length, horizon) + context_length
+    is_there_TC, is_target_T = ~np.isnan(panel.values[:]), np.zeros(len(panel.values), bool)
+    for step in range(horizon):
+        is_target_T[rows_N + step] = True
+        if not is_there_TC[rows_N + step].any():
+            raise DataError(
+                f"{panel.name}: no test window has a value {step + 1} steps ahead, so nothing could be scored there; "
+                "shorten --horizon, change the split, or fill the holes: missing = interpolate or forward_fill"
+            )
+    for name, is_scored in zip(panel.channels, is_there_TC[is_target_T].any(axis=0), strict=True):
+        if not is_scored:
+            raise DataError(
+                f"{panel.name}: {name!r} has no value in any test window, so nothing could be scored; leave it out by "
+                "naming the others in targets, or change the split"
+            )
+    notes = []
+    for part in (panel.train, panel.validation, panel.test):
+        count = part.empty_windows(context_length, horizon)
+        if count:
+            notes.append(
+                f"{panel.name}, {context_length} → {horizon}: {count:,} windows of the {part.name} part hold no value "
+                "to forecast and are none"
             )
     return notes
 

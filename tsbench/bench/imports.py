@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsbench.bench.records import Imports, Machine, Metrics, Plan, PlannedRun, Record, RecordStore, Run
+from tsbench.bench.records import Diagnostics, Imports, Machine, Metrics, Plan, PlannedRun, Record, RecordStore, Run
 from tsbench.errors import ConfigError, DataError
 from tsbench.models.registry import model_specs
 from tsbench.training.recipe import Recipe
@@ -31,6 +31,9 @@ ELSEWHERE = Machine(
 
 _NAMES = ("item", "channel", "dataset", "points_digest")
 """Columns of text, whatever it looks like: a digest may be all digits."""
+
+_POINTS = ("num_scored_windows", "num_scored_points", "num_masked_points", "points_digest")
+"""What a score stands on: taken from a run that was made here."""
 
 _SCORES = ("mse_scaled", "mae_scaled", "mse", "mae", "smape", "mase")
 
@@ -103,7 +106,7 @@ class _Source:
             recipe=Recipe(),
         )
 
-    def record(self, run: Run, data: Any, metrics: Metrics) -> Record:
+    def record(self, run: Run, data: Any, metrics: Metrics, diagnostics: Diagnostics | None = None) -> Record:
         return Record(
             key=run.key(),
             run=run,
@@ -112,6 +115,7 @@ class _Source:
             data=data,
             machine=ELSEWHERE,
             metrics=metrics,
+            diagnostics=diagnostics,
             imported=self.origin,
         )
 
@@ -199,9 +203,8 @@ def _scores(row: dict[Any, Any], reference: Record, where: str) -> Metrics:
     if wrong or "mse_scaled" not in values:
         raise DataError(f"{where}: {wrong or 'mse_scaled'} = {row[wrong or 'mse_scaled']}: write a number from 0")
     roots = {f"r{name}": math.sqrt(values[name]) for name in ("mse_scaled", "mse") if name in values}
-    return Metrics(
-        **values, **roots, num_scored_windows=own.num_scored_windows, points_digest=own.points_digest, note=_NOTE
-    )
+    points = {name: getattr(own, name) for name in _POINTS}
+    return Metrics(**values, **roots, **points, note=_NOTE)
 
 
 def _number(cell: Any) -> float:
@@ -237,6 +240,7 @@ def _from_forecasts(
     from tsbench.bench.runner import Prepared, data_facts, scores
     from tsbench.data.datasets import load_dataset
     from tsbench.evaluation.accuracy import chosen_windows, kept_losses, sample_forecasts
+    from tsbench.evaluation.residuals import Residuals
 
     horizon = _horizon(frame, source.path)
     tasks = [task for task in _tasks(plan) if task[2] == horizon and dataset in ("", task[0])]
@@ -246,6 +250,8 @@ def _from_forecasts(
             f"{_names(list(_tasks(plan)))}"
         )
     panel = load_dataset(data or tasks[0][0], data_dirs=data_dirs)
+    if panel.is_mapped:
+        raise ConfigError(f"{source.path}: forecasts of a mapped panel cannot be imported; import scores")
     prepared = Prepared.on(panel, torch.device("cpu"))
     for task in tasks:
         like = _tasks(plan)[task]
@@ -261,12 +267,14 @@ def _from_forecasts(
             rows = frame if seeds is None else frame[seeds == seed]
             forecast_NHC = prepared.scaler.apply(_laid_out(rows, panel, like, source.path), items_N1)
             run = source.run(like, seed)
-            totals = prepared.score(_Told(torch.from_numpy(forecast_NHC)), windows)
+            residuals = Residuals(panel.test, windows)
+            totals = prepared.score(_Told(torch.from_numpy(forecast_NHC)), windows, residuals.look)
             _, picks, _ = chosen_windows(windows, panel.seasonality)
             picked = _Told(torch.from_numpy(forecast_NHC[picks]))
             arrays = sample_forecasts(picked, panel.test, windows, prepared.scaler)
             arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
-            yield source.record(run, data_facts(panel), scores(totals, prepared, run)), arrays
+            diagnostics = Diagnostics.model_validate(residuals.tables())
+            yield source.record(run, data_facts(panel), scores(totals, prepared, run), diagnostics), arrays
 
 
 class _Told:
@@ -300,7 +308,7 @@ def _laid_out(rows: pd.DataFrame, panel: Panel, run: Run, path: Path) -> np.ndar
     """Forecasts `[N, H, C]` of every test window in original units, float32.
 
     Raises DataError where one is missing, with counts, is there twice, or is no number. Rows of other points are passed
-    over.
+    over; where the truth is missing, none is needed.
     """
     import numpy as np
 
@@ -312,6 +320,9 @@ def _laid_out(rows: pd.DataFrame, panel: Panel, run: Run, path: Path) -> np.ndar
     counts = np.bincount(flat, minlength=math.prod(shape))
     values = np.zeros(math.prod(shape), dtype=np.float64)
     values[flat] = rows["forecast"].to_numpy(np.float64)[known]
+    if panel.has_holes:
+        is_masked = np.isnan(panel.values[targets[:, None] + np.arange(run.horizon)]).ravel()
+        values[is_masked], counts[is_masked] = 0.0, 1
     for what, wrong in {"missing": counts == 0, "there twice": counts > 1, "not finite": ~np.isfinite(values)}.items():
         if wrong.any():
             n, h, c = np.unravel_index(int(wrong.argmax()), shape)
@@ -344,7 +355,7 @@ def _places(
             f"{path}: column {column!r}: not timestamps ({error}); write them like 2024-01-31 13:00"
         ) from error
     clock = pd.MultiIndex.from_arrays(
-        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps.astype("datetime64[ns]")]
+        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps[:].astype("datetime64[ns]")]
     )
     row = clock.get_indexer(pd.MultiIndex.from_arrays([item, stamps]))
     first = np.where(row >= 0, row - (0 if column == "origin" else step), -1)

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 from uuid import uuid4
 
@@ -157,6 +158,10 @@ class Metrics(_Value):
     note: str = ""
     """Why a metric is blank."""
     num_scored_windows: int
+    num_scored_points: int | None = None
+    """Windows times steps times channels, without those that are masked; unknown of older records."""
+    num_masked_points: int = 0
+    """Missing values at the places of these windows, and of those that hold no value at all."""
     points_digest: str
     """Of the scored (item, timestamp, step) set; runs are compared only when it is the same."""
     by_step: dict[str, list[float]] = {}
@@ -165,6 +170,14 @@ class Metrics(_Value):
     """The same, one value per channel."""
     quantiles: QuantileMetrics | None = None
     """Where the recipe has quantiles."""
+
+    @property
+    def masked(self) -> str:
+        """What is missing of the scored points, in words; empty where nothing is."""
+        if not self.num_masked_points or self.num_scored_points is None:
+            return ""
+        total = self.num_scored_points + self.num_masked_points
+        return f"{self.num_scored_points:,} of {total:,} points, the others masked"
 
 
 class CurvePoint(_Value):
@@ -202,6 +215,9 @@ class Cost(_Value):
     """Median over chunks of steps, validation excluded; None for a model that is not trained."""
     train_step_ms: list[float]
     """Mean milliseconds of a step, one sample per chunk of steps."""
+    bare_step_ms: float | None = None
+    """The bare limit: median milliseconds of forward pass, backward pass and optimizer step for one batch that is
+    ready. None for a model that is not trained in steps."""
     predict_windows_per_second: float
     predict_samples: list[float]
     """Windows per second, one sample per repeat."""
@@ -239,6 +255,19 @@ class Cost(_Value):
     def shared_by(self) -> int:
         """Runs that shared the machine while speeds were read; 1: alone."""
         return self.num_workers * self.packed
+
+    @property
+    def share_of_bare_limit(self) -> float | None:
+        """How much of the bare limit's speed the training had. Of seeds that train together a seed's share of their
+        step counts, against the bare step of one alone."""
+        if self.bare_step_ms is None or not self.train_step_ms:
+            return None
+        return self.bare_step_ms / median(self.train_step_ms)
+
+    @property
+    def train_kilojoules(self) -> float | None:
+        """Energy of the training, looks at the validation part included; of seeds that trained together a share."""
+        return None if self.train_joules is None else self.train_joules * self.windows_seen / 1e6
 
 
 class Machine(_Value):
@@ -624,12 +653,16 @@ _METRICS = (
     "wape",
     "bias",
     "num_scored_windows",
+    "num_scored_points",
+    "num_masked_points",
     "points_digest",
 )
 _COSTS = (
     "num_parameters",
     "flops_per_window",
     "train_windows_per_second",
+    "bare_step_ms",
+    "share_of_bare_limit",
     "predict_windows_per_second",
     "latency_p50_ms",
     "latency_p95_ms",

@@ -1,8 +1,9 @@
-"""Holes: rows and cells that are missing. Refused with their list, or filled by a rule that was asked for.
+"""Holes: rows and cells that are missing. Refused with their list, filled by a rule that was asked for, or masked.
 
 Everything is arithmetic on all items at once; there is no loop over them. `interpolate` draws a straight line in time
 between the values beside a hole, so it knows the value after it; `forward_fill` repeats the value before it. At the two
-ends of an item there is nothing to rest on: those rows are cut off.
+ends of an item there is nothing to rest on: those rows are cut off. `mask` leaves NaN in the targets, which counts
+nowhere (`Panel.values`); of the covariates, which a model reads, it repeats the value before.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from tsbench.errors import DataError
 
 @dataclass(frozen=True)
 class Filled:
-    """Items without holes, one after the other."""
+    """Items on their grid, one after the other."""
 
     values: np.ndarray
-    """`[T, C]`, float64, finite."""
+    """`[T, C]`, float64; NaN only where a target is masked."""
     timestamps: np.ndarray
     """`[T]`, datetime64[ns]."""
     offsets: np.ndarray
@@ -41,7 +42,7 @@ def without_holes(
     sheet: Sheet, values: np.ndarray, timestamps: np.ndarray, offsets: np.ndarray, rows: np.ndarray, grid: Grid | None,
     reading: Reading,
 ) -> Filled:  # fmt: skip
-    """The rows on their grid, every cell with a value. Raises DataError with the holes if they may not be filled.
+    """The rows on their grid, every cell with a value or masked. Raises DataError with the holes if they are refused.
 
     values, timestamps, rows: in order of item and time; rows: where each stood in the sheet. grid: None where the rows
     count as consecutive whatever their stamps say.
@@ -101,8 +102,13 @@ def _filled(
     # First and last valid row of each item and channel, [items, C].
     first = np.minimum.reduceat(np.where(is_there, number[:, None], nowhere), offsets[:-1])
     last = np.maximum.reduceat(np.where(is_there, number[:, None], -1), offsets[:-1])
-    low = np.maximum(first.max(axis=1), offsets[:-1])
-    high = np.minimum(last.min(axis=1) + 1, offsets[1:])
+    begin, end = first.max(axis=1), last.min(axis=1) + 1
+    num_targets = len(sheet.channels) - len(reading.covariates)
+    if reading.missing == "mask":
+        _refuse_empty(sheet, is_there[:, :num_targets])
+        begin = np.maximum(first[:, :num_targets].min(axis=1), first[:, num_targets:].max(axis=1, initial=0))
+        end = last[:, :num_targets].max(axis=1) + 1
+    low, high = np.maximum(begin, offsets[:-1]), np.minimum(end, offsets[1:])
     if (low >= high).all():
         begins, ends = sheet.channels[int(np.argmax(first[0]))], sheet.channels[int(np.argmin(last[0]))]
         raise DataError(
@@ -111,10 +117,12 @@ def _filled(
         )
     kept = (number >= np.repeat(low, lengths)) & (number < np.repeat(high, lengths))
     filled = _interpolated(values, is_there) if reading.missing == "interpolate" else _carried(values, is_there)
+    if reading.missing == "mask":
+        filled[:, :num_targets] = values[:, :num_targets]
     new = offsets_of(np.maximum(high - low, 0))
     at_ends = np.any((first > offsets[:-1, None]) | (last < offsets[1:, None] - 1), axis=0).tolist()
     partial = [name for name, is_partial in zip(sheet.channels, at_ends, strict=True) if is_partial]
-    made = ~is_there[kept]
+    made = ~is_there[kept] & ~np.isnan(filled[kept])
     return Filled(
         np.ascontiguousarray(filled[kept]),
         timestamps[kept],
@@ -122,6 +130,14 @@ def _filled(
         made,
         _account(kept, made, lengths, num_cells, num_rows, reading, partial),
     )
+
+
+def _refuse_empty(sheet: Sheet, is_there: np.ndarray) -> None:
+    """Raises DataError where a target has no value at all."""
+    empty = np.flatnonzero(~is_there.any(axis=0))
+    if len(empty):
+        names = [sheet.channels[column] for column in empty]
+        raise DataError(f"{sheet.where}: {_listed(names)}: no value in any row; name the other columns in targets")
 
 
 def _interpolated(values: np.ndarray, is_there: np.ndarray) -> np.ndarray:
@@ -146,13 +162,18 @@ def _account(
 ) -> tuple[str, ...]:  # fmt: skip
     """What was done, with counts. partial: the channels that begin after an item does, or end before it."""
     way = "a straight line in time" if reading.missing == "interpolate" else "the last value seen"
-    notes = [f"missing: {num_cells:,} cells and {num_rows:,} rows; {int(made.sum()):,} cells were filled by {way}"]
+    found = f"missing: {num_cells:,} cells and {num_rows:,} rows"
+    notes = [f"{found}; {int(made.sum()):,} cells were filled by {way}"]
+    because = f"{_listed(partial)} have no value there yet or any more"
+    if reading.missing == "mask":
+        covariates = f"; {int(made.sum()):,} cells of covariates were filled by {way}" if made.any() else ""
+        notes = [f"{found}; missing = mask keeps them out of loss, scaling and scores{covariates}"]
+        because = "no target has a value there, or a covariate none yet"
     num_cut = int((~kept).sum())
     if num_cut:
         item = np.repeat(np.arange(len(lengths)), lengths)[~kept]
         notes.append(
-            f"missing: {num_cut:,} rows at the ends of {len(np.unique(item)):,} items were cut off, because "
-            f"{_listed(partial)} have no value there yet or any more"
+            f"missing: {num_cut:,} rows at the ends of {len(np.unique(item)):,} items were cut off, because {because}"
         )
     return tuple(notes)
 
@@ -163,7 +184,7 @@ def _listed(names: list[str], most: int = 5) -> str:
 
 def _what_to_type(where: str) -> str:
     return (
-        "fill them yourself, leave the column out, or say missing = interpolate or forward_fill: "
+        "fill them yourself, leave the column out, or say missing = interpolate, forward_fill or mask: "
         f"{remedy(where, 'missing=interpolate')}"
     )
 

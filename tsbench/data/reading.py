@@ -12,7 +12,7 @@ from tsbench.data.calendar import check_calendar
 from tsbench.data.splits import SPLIT_KEYS, SplitRule
 from tsbench.errors import DataError, from_validation
 
-Missing = Literal["error", "interpolate", "forward_fill"]
+Missing = Literal["error", "interpolate", "forward_fill", "mask"]
 Repeated = Literal["error", "first", "last", "mean"]
 
 
@@ -66,7 +66,8 @@ class Reading(BaseModel):
     sentinels: Annotated[tuple[float, ...], BeforeValidator(_as_list)] = ()
     """Numbers that stand for a missing value, such as -9999."""
     missing: Missing = "error"
-    """What becomes of missing cells and missing rows: refused, a straight line in time, or the last value seen."""
+    """What becomes of missing cells and missing rows: refused, a straight line in time, the last value seen, or kept
+    out of loss, scaling and scores, and counted."""
     repeated: Repeated = "error"
     """What becomes of rows with one timestamp: refused, or this one is kept."""
     min_rows: int | None = Field(None, ge=1)
@@ -74,6 +75,8 @@ class Reading(BaseModel):
     pad_to: int | None = Field(None, ge=1)
     """Items with fewer rows get so many: their first value is repeated before it. The rows fill contexts; they are no
     target and in no statistic."""
+    memory: Literal["whole", "mapped"] = "whole"
+    """mapped: a file larger than memory is read in parts, written once into the cache folder and used from there."""
     split: SplitRule | None = None
 
     @model_validator(mode="after")

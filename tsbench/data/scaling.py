@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsbench.data.mapped import MappedRows
 from tsbench.data.panel import Panel, Part
+from tsbench.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +27,11 @@ class Scaler:
     @classmethod
     def fit(cls, train: Part) -> Scaler:
         """From the rows of the training part."""
+        if train.panel.has_holes:
+            count_values(train.panel, train.bounds)
         if train.panel.has_items:
             return cls._of_items(train.panel, train.bounds)
-        return cls._of(train.values)
+        return cls._of_pieces(train) if train.panel.is_mapped else cls._of(train.values)
 
     @classmethod
     def fit_covariates(cls, train: Part) -> Scaler | None:
@@ -55,9 +59,21 @@ class Scaler:
         return cls(fitted.mean_, fitted.scale_)
 
     @classmethod
+    def _of_pieces(cls, train: Part) -> Scaler:
+        from sklearn.preprocessing import StandardScaler
+
+        fitted = StandardScaler()
+        for values in train.pieces():
+            fitted.partial_fit(values.astype(np.float64))
+        return cls(fitted.mean_, fitted.scale_)
+
+    @classmethod
     def _of_items(cls, panel: Panel, bounds: np.ndarray) -> Scaler:
         """From these rows of each item, `[items, 2]`."""
-        level = item_sums(np.abs(panel.values), bounds) / np.diff(bounds, axis=1)
+        level = np.zeros((len(bounds), panel.num_channels))
+        for low, high in panel.stretches():
+            level += item_sums(np.abs(np.nan_to_num(panel.values[low:high])), bounds.clip(low, high) - low)
+        level /= count_values(panel, bounds) if panel.has_holes else np.diff(bounds, axis=1)
         return cls(np.zeros_like(level), np.where(level > 0, level, 1.0))
 
     @property
@@ -87,12 +103,42 @@ class Scaler:
         return values * std + mean
 
     def apply_to(self, panel: Panel) -> np.ndarray:
-        """All rows of the panel, scaled, float32, `[T_total, C]`."""
-        return self.apply(panel.values, panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
+        """All rows of the panel, scaled, float32, `[T_total, C]`; what is missing as contexts hold it."""
+        return self.apply(seen(panel)[:], panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
 
     def at(self, items: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean and spread for rows of these items, in a shape that fits theirs."""
         return (self.mean[items], self.std[items]) if self.is_by_item else (self.mean, self.std)
+
+
+def seen(panel: Panel) -> np.ndarray | MappedRows:
+    """What contexts hold, `[T_total, C]`: the panel's values, the last one before it in place of a missing one.
+
+    Of the same item and channel; before the first one, their mean over the training rows. Raises DataError where there
+    is none.
+    """
+    if not panel.has_holes:
+        return panel.values
+    values, row_T = panel.values[:], np.arange(len(panel.values))
+    item_T, bounds = panel.item_of(row_T), panel.train.bounds
+    mean_IC = item_sums(np.nan_to_num(values), bounds) / count_values(panel, bounds)
+    last_TC = np.maximum.accumulate(np.where(np.isnan(values), -1, row_T[:, None]), axis=0)
+    has_begun_TC = last_TC >= panel.offsets[item_T, None]
+    last_values_TC = np.take_along_axis(values, np.maximum(last_TC, 0), axis=0)
+    return np.where(has_begun_TC, last_values_TC, mean_IC[item_T]).astype(np.float32)
+
+
+def count_values(panel: Panel, bounds: np.ndarray) -> np.ndarray:
+    """How many values there are in these rows of each item, `[items, C]`. Raises DataError where there is none."""
+    count_IC = item_sums(~np.isnan(panel.values[:]), bounds)
+    if not count_IC.all():
+        item, channel = np.argwhere(count_IC == 0)[0]
+        where = f"{panel.items[item]!r}, {panel.channels[channel]!r}" if panel.has_items else panel.channels[channel]
+        raise DataError(
+            f"{panel.name}: {where} has no value in the rows that its scale is taken from "
+            f"({int((count_IC == 0).sum()):,} such series); leave it out, or change the split"
+        )
+    return count_IC
 
 
 def item_sums(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:

@@ -172,9 +172,9 @@ class Failure:
 
 
 def leaderboard_rows(frame: pd.DataFrame, task: TaskResults) -> list[Row]:
-    """Of the frame of `leaderboard`, the rows of one task."""
+    """Of the frame of `leaderboard`, the rows of one task; without cells where nothing has a result."""
     rows = _of_task(frame, task)
-    columns = [_cells(column, rows) for column in columns_of(frame)]
+    columns = [_cells(column, rows) for column in columns_of(frame)] if task.ranked else []
     return [
         Row(
             row["rank"],
@@ -359,13 +359,14 @@ def scoring(task: TaskResults) -> str:
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished), None)
     if metrics is None:
         return "nothing was scored"
-    return f"{counted(metrics.num_scored_windows, 'window')}, points digest {metrics.points_digest}"
+    masked = f", {metrics.masked}" if metrics.masked else ""
+    return f"{counted(metrics.num_scored_windows, 'window')}{masked}, points digest {metrics.points_digest}"
 
 
 def metric_notes(task: TaskResults) -> list[str]:
     """Why something is blank, once each."""
     notes = [record.metrics.note for entry in task.ranked for record in entry.finished if record.metrics]
-    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note))
+    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note)) if task.ranked else []
 
 
 def common_recipe(results: Results) -> dict[str, str]:
@@ -425,6 +426,42 @@ def phases(task: TaskResults) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Names of the phases, and for each label the median seconds over seeds that each of them took."""
     names = list(dict.fromkeys(name for entry in task.ranked for record in entry.finished for name in _clock(record)))
     return names, [(entry.label, [compact(_phase(entry, name)) for name in names]) for entry in task.ranked]
+
+
+BARE_LIMIT_NOTE = (
+    "The bare limit is what forward pass, backward pass and optimizer step of the same forecaster reach on one batch "
+    "that is ready; the share is what the training keeps of it beside choosing and gathering windows, clipping and the "
+    "schedule. Both are read in short stretches, so a few percent are noise; far above 100% are steps that one CUDA "
+    "graph launches, or that several seeds take together."
+)
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """How fast a model trains, and how fast it could."""
+
+    label: str
+    rate: Cell
+    limit: Cell
+    share: Cell
+
+
+def training_speeds(task: TaskResults) -> list[TrainingSpeed]:
+    """Of every label whose bare limit was measured, best first."""
+    return [
+        TrainingSpeed(
+            entry.label,
+            _cell(entry.cost("train_windows_per_second"), compact),
+            _cell(1000 * entry.runs[0].recipe.batch_size / step_ms, compact),
+            _cell(entry.cost("share_of_bare_limit"), "{:.0%}".format),
+        )
+        for entry in task.ranked
+        if (step_ms := entry.cost("bare_step_ms"))
+    ]
+
+
+def _cell(value: float | None, write: Callable[[float], str]) -> Cell:
+    return Cell(BLANK, "") if value is None else Cell(write(value), repr(value))
 
 
 def _clock(record: Record) -> dict[str, float]:

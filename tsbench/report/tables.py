@@ -132,7 +132,7 @@ class Entry:
         Of speeds, only over the seeds that were timed beside the fewest others.
         """
         costs = [record.cost for record in self.finished if record.cost]
-        if name in _SPEEDS:
+        if name in (*_SPEEDS, "bare_step_ms", "predict_joules"):
             costs = [cost for cost in costs if cost.shared_by == self.num_runs_timed]
         values = [getattr(cost, name) for cost in costs]
         values = [value for value in values if value is not None]
@@ -309,6 +309,11 @@ def has_quantiles(records: Iterable[Record]) -> bool:
     return any(record.metrics and record.metrics.quantiles for record in records)
 
 
+def has_energy(records: Iterable[Record]) -> bool:
+    """Whether the energy of any of these runs was read."""
+    return any(record.cost and record.cost.predict_joules is not None for record in records)
+
+
 def leaderboard(results: Results) -> pd.DataFrame:
     """One row per task and label, best first: errors as means over seeds, costs as medians over seeds.
 
@@ -452,7 +457,14 @@ def _labels_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     return groups
 
 
-_SPEEDS = ("train_windows_per_second", "predict_windows_per_second", "latency_p50_ms", "latency_p95_ms")
+_SPEEDS = (
+    "train_windows_per_second",
+    "share_of_bare_limit",
+    "predict_windows_per_second",
+    "latency_p50_ms",
+    "latency_p95_ms",
+)
+_ENERGY = ("predict_joules", "train_kilojoules")
 _METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase", "rmsse", "owa", "wape", "bias")
 _QUANTILE_METRICS = ("wql", "coverage", "width")
 _COSTS = (*_SPEEDS, "peak_memory_mib", "num_parameters", "flops_per_window")
@@ -481,6 +493,8 @@ def _row(results: TaskResults, entry: Entry) -> dict[str, Any]:
     for name in _COSTS:
         value = entry.cost(name)
         row[name] = nan if value is None else value
+    if has_energy(entry.records):
+        row |= {name: nan if (value := entry.cost(name)) is None else value for name in _ENERGY}
     row["fit_seconds"] = nan if entry.fit_seconds is None else entry.fit_seconds
     row["steps"] = nan if (steps := entry.cost("steps")) is None else steps
     return row | {"status": entry.status, "reason": entry.reason}

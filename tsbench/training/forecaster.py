@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from tsbench.data.blocks import scaled_rows, windows_of
 from tsbench.data.clock import following_each
 from tsbench.data.covariates import Roles, rows_ahead
 from tsbench.data.panel import Panel, Part
-from tsbench.data.scaling import Scaler
-from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories
+from tsbench.data.scaling import Scaler, seen
+from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories, refuse_histories
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
@@ -66,7 +67,8 @@ class Forecaster(pl.LightningModule):
 
     In a script, `fit` and `predict` take panels and care for scaling. In any Lightning `Trainer`, it takes batches of
     `(context [B, L, C], target [B, H, C])` pairs from an ordinary DataLoader, on the scale they come in. Covariates are
-    a third part of the batch, `[B, L + H, K]`; past ones are not read beyond the context.
+    a third part of the batch, `[B, L + H, K]`; past ones are not read beyond the context. Where `has_holes` is set, NaN
+    in the target is in no loss.
 
     channels: number of channels; needed only with `channel_mode = "mixing"` and a Trainer of your own.
     seasonality: rows in a season; `fit` takes it from the panel.
@@ -112,6 +114,8 @@ class Forecaster(pl.LightningModule):
         """What was taken from the recipe's pretrained forecaster."""
         self.run_log: RunLog | None = None
         """Loggers that follow the next training."""
+        self.has_holes = False
+        """Whether targets may hold NaN. `fit` knows it from the panel; without holes, a step spends nothing on them."""
         self._train_loss = torch.zeros((), dtype=torch.float64)
         self._steps_taken = self._steps_at_look = 0
 
@@ -245,16 +249,17 @@ class Forecaster(pl.LightningModule):
     @torch.inference_mode()
     def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`forward` without gradients, in the recipe's precision."""
-        with self._in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device):
             return self(context_BLC.to(self.dtype), covariates_BMK)
 
     @torch.inference_mode()
     def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`quantiles` without gradients, in the recipe's precision."""
-        with self._in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device):
             return self.quantiles(context_BLC.to(self.dtype), covariates_BMK)
 
-    def _in_its_precision(self, device: torch.device) -> torch.autocast:
+    def in_its_precision(self, device: torch.device) -> torch.autocast:
+        """Around a forward pass: half precision where the recipe has it."""
         half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
         return torch.autocast(device.type, half, enabled=half is not None)
 
@@ -402,6 +407,7 @@ class Forecaster(pl.LightningModule):
         else:
             take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
             why_not = "the gradient scaler and the norms of gradients work step by step"
+        batch.windows.open()
         if self._graph is None:
             windows = batch.windows
             self._graph = step_graph(lambda picks_B: take(windows.batch(picks_B)), self.device, why_not)
@@ -452,22 +458,33 @@ class Forecaster(pl.LightningModule):
 
     def _error(self, forecast: Tensor, target_BHC: Tensor, reduction: str = "mean") -> Tensor:
         """The recipe's loss of forecasts `[B, H, C]`, the mean pinball loss of learned quantiles `[B, H, C, Q]`."""
+        if self.has_holes:
+            is_there_BHC = ~target_BHC.isnan()
+            # No NaN may meet the forecast: nought times its gradient would be NaN, too.
+            each_BHC = self._each_error(forecast, target_BHC.where(is_there_BHC, 0.0)).where(is_there_BHC, 0.0)
+            return each_BHC.sum() / is_there_BHC.sum().clamp(min=1) if reduction == "mean" else each_BHC.sum()
         if not self._learns_quantiles:
             return _LOSSES[self.recipe.loss](forecast, target_BHC, reduction=reduction)
-        loss_BHC = pinball(forecast, target_BHC, self.levels_Q.to(forecast)).mean(-1)
+        loss_BHC = self._each_error(forecast, target_BHC)
         return loss_BHC.mean() if reduction == "mean" else loss_BHC.sum()
+
+    def _each_error(self, forecast: Tensor, target_BHC: Tensor) -> Tensor:
+        """`[B, H, C]`"""
+        if self._learns_quantiles:
+            return pinball(forecast, target_BHC, self.levels_Q.to(forecast)).mean(-1)
+        return _LOSSES[self.recipe.loss](forecast, target_BHC, reduction="none")
 
     def on_train_end(self) -> None:
         self._graph = None  # its memory on the GPU
 
     def on_validation_start(self) -> None:
         self._val_loss = torch.zeros((), device=self.device, dtype=torch.float64)
-        self._val_count = 0
+        self._val_count: int | Tensor = 0
 
     def validation_step(self, batch: WholePart | Batch, batch_idx: int) -> None:
         for windows in batch.batches() if isinstance(batch, WholePart) else [batch]:
             self._val_loss += self.loss(windows, reduction="sum")
-            self._val_count += windows[1].numel()
+            self._val_count += (~windows[1].isnan()).sum() if self.has_holes else windows[1].numel()
 
     def on_validation_epoch_end(self) -> None:
         losses = {"val_loss": self.validation_loss()}
@@ -480,8 +497,10 @@ class Forecaster(pl.LightningModule):
         self._steps_at_look = self._steps_taken
 
     def validation_loss(self) -> float:
-        """Mean over all values since `on_validation_start`."""
-        return float(self._val_loss) / self._val_count
+        """Mean over all values since `on_validation_start`. Raises DataError where there was none."""
+        if not self._val_count:
+            raise _nothing_to_validate()
+        return float(self._val_loss) / int(self._val_count)
 
     # In a script
 
@@ -503,15 +522,15 @@ class Forecaster(pl.LightningModule):
         """
         panel = train_part.panel
         self.channels, self.seasonality, self.roles = panel.num_channels, panel.seasonality, panel.roles
-        self.recipe = self.recipe.for_panel(len(panel.items), float(train_part.values.min()))
+        self.recipe = self.recipe.for_panel(len(panel.items), train_part.smallest)
         self.scaler = Scaler.fit(train_part)
         self.covariate_scaler = Scaler.fit_covariates(train_part) if self.covariates else None
         target = resolve_device(device)
-        values_TC = torch.from_numpy(self.scaler.apply_to(panel)).to(target)
+        values_TC = scaled_rows(panel, self.scaler, target)
         covariates = CovariateRows.of(panel, self.covariate_scaler, target)
         return self.fit_windows(
-            Windows.of(train_part, values_TC, self.context_length, self.horizon, covariates),
-            Windows.of(validation_part, values_TC, self.context_length, self.horizon, covariates),
+            windows_of(train_part, values_TC, self.context_length, self.horizon, covariates),
+            windows_of(validation_part, values_TC, self.context_length, self.horizon, covariates),
             seed=seed,
             tell=tell,
         )
@@ -520,9 +539,10 @@ class Forecaster(pl.LightningModule):
         self, windows: Windows, validation: Windows, *, seed: int, tell: Callable[[Progress], None] | None = None
     ) -> Forecaster:
         """What `fit` does with windows of scaled values that lie on the device already."""
-        device = windows.starts_N.device
+        device = windows.device
         set_precision(self.recipe, device)
         self.training_log = Training()
+        self.has_holes = windows.has_holes
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):
             self._solve(self.model, windows)
@@ -545,8 +565,10 @@ class Forecaster(pl.LightningModule):
         start = time.perf_counter()
         most = max(_MOST_RESIDUALS // (self.horizon * validation.channels * self.num_outputs), 1)
         picks_N = torch.linspace(0, len(validation) - 1, min(most, len(validation)), dtype=torch.float64).round().long()
-        parts = picks_N.to(validation.starts_N.device).split(_CALIBRATION_BATCH_SIZE)
+        parts = picks_N.to(validation.device).split(_CALIBRATION_BATCH_SIZE)
         residual_NHCQ = torch.cat([self._residuals(validation, picks_B) for picks_B in parts])
+        if validation.has_holes and residual_NHCQ.isnan().all():
+            raise _nothing_to_validate()
         self.shifts_HCQ = shifts(residual_NHCQ, self.levels_Q)
         synchronise(residual_NHCQ.device)
         self.training_log.validate_seconds += time.perf_counter() - start
@@ -562,15 +584,17 @@ class Forecaster(pl.LightningModule):
             mean, std = (torch.as_tensor(part).to(context_BLC.device) for part in self.scaler.at(items_B1))
             context_BLC, target_BHC = windows.histories(picks_B).double() * std + mean, target_BHC * std + mean
         seen_BLC, target_BHC = (self._seen(part.to(self.dtype)) for part in (context_BLC, target_BHC))
-        with self._in_its_precision(seen_BLC.device):
+        with self.in_its_precision(seen_BLC.device):
             quantiles_BHCQ = self._quantiles(seen_BLC, *covariates)
         return (target_BHC.unsqueeze(-1) - quantiles_BHCQ) / self._size_of(seen_BLC).unsqueeze(-1)
 
     def _solve(self, model: ClosedForm, windows: Windows) -> None:
         """Give a closed-form model its equations: its forecast, times the spread, plus the level, is the target.
 
-        Each is divided by what the loss is divided by.
+        Each is divided by what the loss is divided by. The steps share their equations, so a window is left out where a
+        value of its target is missing. Raises DataError where none is left.
         """
+        num_windows = 0
         for context_BLC, target_BHC, *covariates in windows.in_order(_SOLVE_BATCH_SIZE):
             seen_BLC = self._seen(context_BLC.double())
             normalised, level, spread = self._normalise(seen_BLC.mT.contiguous())
@@ -579,7 +603,17 @@ class Forecaster(pl.LightningModule):
             spread_BC1 = torch.as_tensor(spread / size).to(normalised).expand(*target_BCH.shape[:2], 1)
             inputs, target, spread = map(self._arranged, (normalised, target_BCH, spread_BC1))
             inputs, ahead = self._with_covariates(inputs, *covariates)
+            if self.has_holes:
+                whole_N = ~target.isnan().any((1, 2))
+                inputs, target, spread = inputs[whole_N], target[whole_N], spread[whole_N]
+                ahead = None if ahead is None else ahead[whole_N]
+            num_windows += len(inputs)
             model.add(inputs, target, spread, ahead)
+        if not num_windows:
+            raise DataError(
+                f"{self.spec.name}: a value is missing in the target of every training window; shorten --horizon, or "
+                "leave the model out"
+            )
         model.solve()
 
     def predict(self, panel: Panel, future: Any = None) -> pd.DataFrame:
@@ -626,16 +660,18 @@ class Forecaster(pl.LightningModule):
         Without quantiles in the recipe there is one: the forecast.
         """
         assert self.scaler is not None
-        scaler, parts = self.scaler.for_items_of(panel), []
+        scaler, values, parts = self.scaler.for_items_of(panel), seen(panel), []
         covariates = self._covariates_of(panel, stamps_IH, future)
         for ends in np.split(panel.offsets[1:], range(_PREDICT_BATCH_SIZE, len(panel.items), _PREDICT_BATCH_SIZE)):
             items = panel.item_of(ends - 1)
             if self.reads_history:
+                if panel.is_mapped:
+                    raise refuse_histories()
                 firsts = (panel.offsets[:-1] + panel.padded)[items]
-                history = histories(torch.from_numpy(panel.values), torch.from_numpy(firsts), torch.from_numpy(ends))
+                history = histories(torch.from_numpy(values), torch.from_numpy(firsts), torch.from_numpy(ends))
                 parts.append(_in_front(self.infer_quantiles(history.to(self.device))))
                 continue
-            context = panel.values[ends[:, None] + np.arange(-self.context_length, 0)]
+            context = values[ends[:, None] + np.arange(-self.context_length, 0)]
             context_BLC = torch.from_numpy(scaler.apply(context, items[:, None])).to(self.device)
             quantiles = self.infer_quantiles(context_BLC, None if covariates is None else covariates[items])
             parts.append(scaler.invert(_in_front(quantiles), items[:, None]))
@@ -705,6 +741,9 @@ class Forecaster(pl.LightningModule):
                 (gradient_BCL,) = torch.autograd.grad(loss / target_BHC[0].numel(), seen_BCL, materialize_grads=True)
         finally:
             self.train(was_training)
+        if self.has_holes:
+            share_B = (~target_BHC.isnan()).double().mean((1, 2))
+            gradient_BCL = gradient_BCL / share_B.where(share_B > 0, 1.0)[:, None, None]
         return gradient_BCL.double().norm(dim=1).mean(0)
 
     def save(self, path: str | Path | BinaryIO) -> None:
@@ -753,6 +792,13 @@ def check_finite(losses: Mapping[str, float], step: int) -> None:
     if not np.isfinite(list(losses.values())).all():
         shown = ", ".join(f"{name} {loss:.3g}" for name, loss in losses.items())
         raise Diverged(f"loss left the finite numbers before step {step} ({shown}); try a smaller learning_rate")
+
+
+def _nothing_to_validate() -> DataError:
+    return DataError(
+        "validation part: no value is there that follows a context with one; give a longer --context-length, or change "
+        "the split"
+    )
 
 
 def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:

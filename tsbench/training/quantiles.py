@@ -23,33 +23,47 @@ def pinball(forecast_BHCQ: Tensor, target_BHC: Tensor, levels_Q: Tensor) -> Tens
 def shifts(residual_NHCQ: Tensor, levels_Q: Tensor) -> Tensor:
     """What has to be added to each quantile so that its share of the targets lies below it, `[H or 1, C or 1, Q]`.
 
-    residual_NHCQ: target less quantile, in units of its window; a last axis of one is a point forecast. The median
-    stays: its shift is zero.
+    residual_NHCQ: target less quantile, in units of its window, NaN where there was no target; a last axis of one is a
+    point forecast. The median stays: its shift is zero.
 
     Split conformal prediction: of n residuals the one of rank (n + 1) * level, rounded away from the median. Each side
     on its own (Romano, Patterson and Candès 2019, theorem 2). By step and channel where there are residuals enough.
     """
     residual_NHCQ = _pooled(residual_NHCQ).expand(*[-1] * 3, len(levels_Q))
-    ranks = [_rank(len(residual_NHCQ), level) for level in levels_Q.tolist()]
-    found = [residual_NHCQ[..., q].kthvalue(rank, dim=0).values for q, rank in enumerate(ranks)]
-    found[len(ranks) // 2] = torch.zeros_like(found[0])
+    found = [_of_rank(residual_NHCQ[..., q], level) for q, level in enumerate(levels_Q.tolist())]
+    found[len(found) // 2] = torch.zeros_like(found[0])
     return torch.stack(found, -1)
+
+
+def _of_rank(residual_NHC: Tensor, level: float) -> Tensor:
+    """`[H, C]`"""
+    count_HC = (~residual_NHC.isnan()).sum(0)
+    if count_HC.min() == len(residual_NHC):
+        return residual_NHC.kthvalue(_rank(len(residual_NHC), level), dim=0).values
+    ranks = [_rank(count, level) for count in count_HC.flatten().tolist()]
+    place_1HC = torch.tensor(ranks, device=residual_NHC.device).view(1, *count_HC.shape) - 1
+    return residual_NHC.sort(0).values.gather(0, place_1HC)[0]  # NaN comes last
 
 
 def _pooled(residual_NHCQ: Tensor) -> Tensor:
     """Further residuals in place of channels, then of steps, where windows alone are too few."""
-    if len(residual_NHCQ) < FEWEST:
+    if _fewest(residual_NHCQ) < FEWEST:
         residual_NHCQ = residual_NHCQ.transpose(1, 2).flatten(0, 1).unsqueeze(2)
-    if len(residual_NHCQ) < FEWEST:
+    if _fewest(residual_NHCQ) < FEWEST:
         residual_NHCQ = residual_NHCQ.flatten(0, 1).unsqueeze(1)
     return residual_NHCQ
+
+
+def _fewest(residual_NHCQ: Tensor) -> int:
+    """Residuals of a step and channel."""
+    return int((~residual_NHCQ[..., 0].isnan()).sum(0).min())
 
 
 def _rank(count: int, level: float) -> int:
     """Of `count` residuals, from 1; the outermost where there are too few for the level."""
     from_the_median = math.ceil((count + 1) * max(level, 1 - level) - 1e-9)
     rank = from_the_median if level > 0.5 else count + 1 - from_the_median
-    return min(max(rank, 1), count)
+    return max(min(rank, count), 1)
 
 
 def outward(quantiles_BHCQ: Tensor) -> Tensor:
