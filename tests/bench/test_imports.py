@@ -202,6 +202,8 @@ WRONG = {
     "no channel": (lambda f: f.drop(columns="channel"), "column 'channel' is missing; there are"),
     "no step": (lambda f: f.drop(columns="step"), "column 'step': numbers are needed"),
     "step from 0": (lambda f: f.assign(step=f["step"] - 1), "column 'step': whole numbers from 1 are needed"),
+    "a blank step": (lambda f: f.assign(step=f["step"].where(f.index > 0)), "column 'step': whole numbers from 1 are"),
+    "a blank seed": (lambda f: f.assign(seed=np.nan), "theirs.csv: seed = nan: write a whole number from 0"),
     "no time": (lambda f: f.drop(columns=["origin", "timestamp"]), "no column 'origin'"),
     "no stamps": (lambda f: f.assign(origin="x"), "column 'origin': not timestamps"),
     "other horizon": (lambda f: f[f["step"] < 3], "forecasts of 2 steps; of which task"),
@@ -229,6 +231,10 @@ WRONG_SCORES = {
     "other context": ({"context_length": 7}, "no task of the folder has .*context_length 7"),
     "negative": ({"mse_scaled": -1.0}, "mse_scaled = -1.0: write a number from 0"),
     "blank": ({"mse_scaled": np.nan}, "mse_scaled = nan: write a number from 0"),
+    "words": ({"mae_scaled": "low"}, "mae_scaled = low: write a number from 0"),
+    "blank seed": ({"seed": np.nan}, "seed = nan: write a whole number from 0"),
+    "half a seed": ({"seed": 1.5}, "seed = 1.5: write a whole number from 0"),
+    "seed in words": ({"seed": "one"}, "seed = one: write a whole number from 0"),
 }
 
 

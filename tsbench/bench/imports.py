@@ -157,7 +157,7 @@ def _from_scores(frame: pd.DataFrame, plan: Plan, store: RecordStore, source: _S
             like = _tasks(plan)[task]
             reference = _finished(plan, store, task, where)
             metrics = _scores(row, reference, where)
-            run = source.run(like, int(row.get("seed", 0)))
+            run = source.run(like, _seed(row.get("seed", 0), where))
             if run.key() in seen:
                 raise DataError(
                     f"{where}: the same task and seed as line {seen[run.key()]}; give each a seed of its own"
@@ -198,13 +198,28 @@ def _scores(row: dict[Any, Any], reference: Record, where: str) -> Metrics:
             f"{where}: scored on other points: points_digest {row['points_digest']}, here {own.points_digest}; only "
             "errors on the same points can be compared (or import forecasts, to be scored here)"
         )
-    values = {name: float(row[name]) for name in _SCORES if name in row and not _blank(row[name])}
+    values = {name: _number(row[name]) for name in _SCORES if name in row and not _blank(row[name])}
     wrong = next((name for name, value in values.items() if not 0 <= value < math.inf), None)
     if wrong or "mse_scaled" not in values:
         raise DataError(f"{where}: {wrong or 'mse_scaled'} = {row[wrong or 'mse_scaled']}: write a number from 0")
     roots = {f"r{name}": math.sqrt(values[name]) for name in ("mse_scaled", "mse") if name in values}
     points = {name: getattr(own, name) for name in _POINTS}
     return Metrics(**values, **roots, **points, note=_NOTE)
+
+
+def _number(cell: Any) -> float:
+    """NaN where it is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+def _seed(cell: Any, where: str) -> int:
+    number = _number(cell)
+    if not (number >= 0 and number % 1 == 0):
+        raise DataError(f"{where}: seed = {cell}: write a whole number from 0, or leave the column out")
+    return int(number)
 
 
 _NOTE = "What an imported result does not hold is blank"
@@ -247,10 +262,11 @@ def _from_forecasts(
             )
         windows = prepared.windows(like)["test"]
         items_N1 = windows.items_N[:, None].numpy()
-        for seed in sorted(set(frame["seed"])) if "seed" in frame else [0]:
-            rows = frame[frame["seed"] == seed] if "seed" in frame else frame
+        seeds = frame["seed"].map(lambda cell: _seed(cell, str(source.path))) if "seed" in frame else None
+        for seed in [0] if seeds is None else sorted(set(seeds)):
+            rows = frame if seeds is None else frame[seeds == seed]
             forecast_NHC = prepared.scaler.apply(_laid_out(rows, panel, like, source.path), items_N1)
-            run = source.run(like, int(seed))
+            run = source.run(like, seed)
             residuals = Residuals(panel.test, windows)
             totals = prepared.score(_Told(torch.from_numpy(forecast_NHC)), windows, residuals.look)
             _, picks, _ = chosen_windows(windows, panel.seasonality)
@@ -283,7 +299,7 @@ def _horizon(frame: pd.DataFrame, path: Path) -> int:
             raise DataError(f"{path}: column {column!r}: numbers are needed; columns are {', '.join(map(str, frame))}")
     if not {"origin", "timestamp"} & set(frame):
         raise DataError(f"{path}: no column 'origin' (the timestamp of step 1) or 'timestamp' (of the forecast row)")
-    if frame.empty or frame["step"].min() < 1 or (frame["step"] % 1).any():
+    if frame.empty or not ((frame["step"] >= 1) & (frame["step"] % 1 == 0)).all():
         raise DataError(f"{path}: column 'step': whole numbers from 1 are needed")
     return int(frame["step"].max())
 

@@ -134,7 +134,7 @@ class QuantileMetrics(_Value):
 
 
 class Metrics(_Value):
-    """Accuracy on the test split: every window, every step, every channel; smaller is better throughout."""
+    """Accuracy on the test split: every window, step and channel. Smaller is better; of bias, nearer to zero."""
 
     mse_scaled: float
     mae_scaled: float | None = None
