@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(shell $(PYTHON) -m pip config get global.find-links 2>
 # Byte-compile while installing: where PYTHONDONTWRITEBYTECODE is set, every later start would pay for it.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: run test test-slow bench bench-peers check format clean
+.PHONY: run test test-slow bench bench-scale bench-peers check format clean
 
 run: .venv/installed
 	$(BIN)/tsbench run
@@ -22,6 +22,9 @@ test-slow: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python -W ignore -m benchmarks
+
+bench-scale: .venv/installed
+	$(BIN)/python -W ignore -m benchmarks scale
 
 # Other toolkits, in an environment of their own.
 bench-peers: .venv/installed

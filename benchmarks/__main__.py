@@ -1,4 +1,8 @@
-"""`python -m benchmarks [SECTION...]`: measure, print, and keep a table and the samples under `benchmarks/results/`."""
+"""`python -m benchmarks [--quick] [SECTION...]`: measure, print, and keep a table and the samples under
+`benchmarks/results/`.
+
+--quick: smaller sizes in the section `scale`; its rows are printed only.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +24,24 @@ from tsbench.training.devices import keep_freed_memory
 FOLDER = Path(__file__).parent / "results"
 
 
-def main(sections: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)  # the unit of parallelism is the run
     keep_freed_memory()  # for both sides, as in the tool's own processes
+    quick, sections = "--quick" in arguments, [name for name in arguments if name != "--quick"]
     results = []
     for name in sections or SECTIONS:
-        for result in section(name)():
+        for result in section(name, quick)():
             results.append(result)
             print(row(result), flush=True)  # noqa: T201
-    keep(results)
+    if not quick:
+        keep(results)
 
 
-def section(name: str) -> Callable[[], Iterator[Result]]:
+def section(name: str, quick: bool = False) -> Callable[[], Iterator[Result]]:
+    if name == "scale":  # takes as long as all others
+        from benchmarks.scale import scale
+
+        return lambda: scale(quick)
     if name == "peers":  # needs what they need: `make bench-peers`
         from benchmarks.peers import peers
 
@@ -45,8 +55,12 @@ def row(result: Result) -> str:
     ours, other = (sorted(s)[len(s) // 2] for s in (result.our_seconds, result.other_seconds))
     return (
         f"| {result.section} | {result.name} | {result.other} | {result.ratio:.2f} ({low:.2f} to {high:.2f}) | {goal} "
-        f"| {duration(ours)} | {duration(other)} | {result.unit} |"
+        f"| {amount(ours, result.unit)} | {amount(other, result.unit)} | {result.unit} |"
     )
+
+
+def amount(number: float, unit: str) -> str:
+    return f"{number:,.0f}" if unit == "MiB" else duration(number)
 
 
 def duration(seconds: float) -> str:

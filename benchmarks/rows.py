@@ -269,7 +269,7 @@ def commands() -> Rows:
         folder = Path(name)
         experiment = folder / "many.toml"
         experiment.write_text(
-            _toml(datasets=["auckland_pedestrians"], horizons=[HORIZON], seeds=list(range(10)), **_MANY)
+            toml_of(datasets=["auckland_pedestrians"], horizons=[HORIZON], seeds=list(range(10)), **_MANY)
         )
         keep_many_records(str(experiment), folder / "out")
         for label, limit, arguments in (
@@ -288,7 +288,7 @@ def commands() -> Rows:
             )
 
 
-def _toml(models: dict[str, dict[str, list[float]]], recipe: dict[str, list[float]], **axes: Any) -> str:
+def toml_of(models: dict[str, dict[str, list[float]]], recipe: dict[str, list[float]], **axes: Any) -> str:
     tables = {f"models.{name}": keywords for name, keywords in models.items()} | {"recipe": recipe}
     lines = [f"{key} = {json.dumps(value)}" for key, value in axes.items()]
     for table, values in tables.items():

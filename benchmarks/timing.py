@@ -20,7 +20,7 @@ class Result:
     """Other's seconds / our seconds, one per turn."""
     our_seconds: list[float]
     other_seconds: list[float]
-    """Per unit of work: a window, a step, a run."""
+    """Per unit of work: a window, a step, a run. With the unit MiB both are memory."""
     unit: str
 
     @property

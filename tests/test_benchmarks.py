@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
+from benchmarks import scale
 from benchmarks.rows import SECTIONS, bare_step, fit_step
+from benchmarks.scale import Size
 from benchmarks.timing import Result, compare, seconds_of
 
 
@@ -67,6 +69,23 @@ def test_sections_that_were_not_measured_again_stay_in_the_table(tmp_path: Path,
 def test_a_step_of_both_roads_takes_time():
     assert fit_step("linear", 8, 4) > 0
     assert bare_step("linear", 8)(4) > 0
+
+
+@pytest.mark.parametrize("size", [Size(4000), Size(4000, channels=4), Size(8000, items=4, whole_run=True)], ids=str)
+def test_a_size_is_measured_in_memory_and_mapped(size: Size, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scale, "_SECONDS", 0.01)
+    in_memory = scale.measure(size, tmp_path)
+    monkeypatch.setattr(scale, "MAPPED_FROM", 1)
+    mapped = scale.measure(size, tmp_path)
+
+    assert in_memory["fill"] == 0 < mapped["fill"]
+    assert min(in_memory["step"], in_memory["mib"], mapped["step"], mapped["mib"]) > 0
+    assert "mapped" in str(size)
+
+
+def test_memory_is_shown_in_mebibytes():
+    peak = Result("scale", "peak", "1 GiB", 1.0, [2.125], [512.0], [1088.0], "MiB")
+    assert "| 512 | 1,088 | MiB |" in command.row(peak)
 
 
 def test_the_sections_of_the_readme_are_those_there_are():

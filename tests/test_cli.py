@@ -888,3 +888,29 @@ def test_making_a_plan_needs_no_torch() -> None:
     code = "from tsbench.api import plan_experiment\nassert len(plan_experiment('smoke').plan.runs) > 12"
 
     assert imported_by(code, "torch", "lightning", "matplotlib") == []
+
+
+def test_inspect_shows_where_covariates_go_in() -> None:
+    plain, told = call("inspect", "linear"), call("inspect", "linear", "--past", "wind", "--known", "price, load")
+
+    assert "Ahead" not in plain.out
+    assert "2x24x6" in told.out  # of each step and its neighbours, what is known ahead: price and load
+    assert told.code == 0
+
+
+def test_force_keeps_a_record_that_cannot_be_read_and_makes_it_anew(sales: Path) -> None:
+    words = ["run", str(sales), "--horizon", "4", "--context-length", "24", "--models", "naive", "--seeds", "0"]
+    words += ["--set", "max_steps=2", "--set", "validate_every=2", "--workers", "1", "--log-format", "plain"]
+    assert call(*words).code == 0
+    broken, *others = sorted(Path("reports/sales/records").glob("*/*.json"))
+    broken.write_text("{}")
+
+    assert "not a record this version reads" in refusal(*words)
+    outcome = call(*words, "--force")
+
+    aside = broken.with_suffix(".unreadable")
+    assert outcome.code == 0
+    assert f"note a record that cannot be read is kept as {aside}, its run is done again" in outcome.out
+    assert aside.read_text() == "{}"
+    assert sorted(Path("reports/sales/records").glob("*/*.json")) == [broken, *others]
+    assert '"status": "ok"' in broken.read_text()

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -149,7 +149,8 @@ def readers_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "data").mkdir()
     stamps = np.datetime64("2024-01-01T00:00") + np.arange(800) * np.timedelta64(1, "h")
     rows = [f"{stamp},{hour % 24}" for hour, stamp in enumerate(stamps)]
-    (tmp_path / "sales.csv").write_text("\n".join(["date,sold", *rows]))
+    for name in ("sales", "meters"):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["date,sold", *rows]))
     priced = [f"{row},{hour % 7},{hour % 5}" for hour, row in enumerate(rows)]
     (tmp_path / "prices.csv").write_text("\n".join(["date,price,load,wind", *priced]))
     for name in ("default", "before", "after"):
@@ -178,9 +179,13 @@ def test_every_command_of_a_manual_does_what_it_can_without_training(
     name, options = parsed(command)
     if FETCHED & set(shlex.split(command)):
         monkeypatch.setenv("TSBENCH_DATA", str(request.getfixturevalue("shared_data")))
-    if options.get("target") == "prices.toml":  # the command before it wrote this card
-        panel = read_panel("prices.csv", targets="price", known="load")
-        write_card(Path("prices.toml"), panel, Path("prices.csv"), {"targets": ["price"], "known": ["load"]})
+    cards: dict[str, dict[str, Any]] = {  # which the command before it wrote
+        "prices": {"targets": ["price"], "known": ["load"]},
+        "meters": {"memory": "mapped"},
+    }
+    for card, told in cards.items():
+        if options.get("target") == f"{card}.toml":
+            write_card(Path(f"{card}.toml"), read_panel(f"{card}.csv", **told), Path(f"{card}.csv"), told)
     if name in ("run", "plan", "explain"):
         only = cli._parse_settings(options.pop("only"), "--only")
         asked = inspect.signature(cli._matrix).parameters.keys()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tsbench.api import explain_experiment as explain_experiment
     from tsbench.api import run_experiment as run_experiment
     from tsbench.bench.imports import import_results as import_results
+    from tsbench.bench.records import load_item_metrics as load_item_metrics
     from tsbench.bench.records import load_records as load_records
     from tsbench.data.datasets import load_dataset as load_dataset
     from tsbench.data.panel import Panel as Panel
@@ -30,6 +31,7 @@ _HOMES = {
     "explain_experiment": "tsbench.api",
     "import_results": "tsbench.bench.imports",
     "load_dataset": "tsbench.data.datasets",
+    "load_item_metrics": "tsbench.bench.records",
     "load_records": "tsbench.bench.records",
     "read_panel": "tsbench.data.readers",
     "recommend": "tsbench.report.recommendation",

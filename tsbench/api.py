@@ -55,6 +55,10 @@ class Matrix:
             raise ConfigError(f"--only {asked}: no planned run is meant by that; planned are {labels}")
         return [planned for planned in chosen if force or planned.run.key() not in store]
 
+    def set_aside_unreadable(self, runs: list[PlannedRun]) -> list[Path]:
+        """Make room for runs that are forced: nothing is lost, and nothing reads what no version can."""
+        return RecordStore(self.folder).set_aside_unreadable(planned.run.key() for planned in runs)
+
 
 def plan_experiment(
     target: str | Path | Experiment = "default",
@@ -210,9 +214,11 @@ def run_experiment(
     workers, measure, pack, loggers: as for `carry_out`. options: as for `plan_experiment`.
     """
     matrix = plan_experiment(target, **{"command": f"tsbench.run_experiment({str(target)!r})", **options})
+    runs = matrix.missing(force=force)
+    matrix.set_aside_unreadable(runs)
     carry_out(
         matrix,
-        matrix.missing(force=force),
+        runs,
         device=device,
         workers=workers,
         measure=measure,

@@ -155,6 +155,8 @@ def run(
         out.note(note)
     chosen = _parse_settings(only, "--only")
     runs = matrix.missing(chosen, force=force)
+    for path in matrix.set_aside_unreadable(runs):
+        out.note(f"a record that cannot be read is kept as {path}, its run is done again")
     num_workers = number_of_workers(int(workers) if workers.isdecimal() else workers, matrix.plan, device)
     estimate = Estimate.from_folder(matrix.folder)
     out.plan(matrix.folder, len(matrix.plan.runs), runs, estimate, num_workers)
@@ -341,6 +343,9 @@ def recommend(
     max_train_seconds: Annotated[
         float | None, typer.Option(help="Training and validation together.", metavar="S")
     ] = None,
+    max_joules: Annotated[
+        float | None, typer.Option(help="To forecast 1,000 windows; known of a GPU alone.", metavar="J")
+    ] = None,
     min_predict_windows_per_second: Annotated[
         float | None, typer.Option(help="Windows forecast per second, in batches.", metavar="RATE")
     ] = None,
@@ -350,7 +355,7 @@ def recommend(
     ] = "",
     cheapest: Annotated[
         str,
-        typer.Option(help="Cheapest by: latency, memory, parameters, training or throughput.", metavar="COST"),
+        typer.Option(help="Cheapest by: latency, memory, parameters, training, energy or throughput.", metavar="COST"),
     ] = "latency",
     dataset: Annotated[list[str], typer.Option(help="This dataset only; may be repeated.", metavar="NAME")] = [],  # noqa: B006
     horizon: Horizon = [],  # noqa: B006
@@ -378,6 +383,7 @@ def recommend(
         max_memory_mib=max_memory_mib,
         max_parameters=max_parameters,
         max_train_seconds=max_train_seconds,
+        max_joules=max_joules,
         min_predict_windows_per_second=min_predict_windows_per_second,
         within=_fraction(within, "--within") if within else None,
         cheapest=cheapest,
@@ -550,6 +556,8 @@ def inspect(
     horizon: Annotated[int, typer.Option(min=1, help="Rows ahead.", metavar="H")] = 24,
     channels: Annotated[int, typer.Option(min=1, help="Channels of the series.", metavar="C")] = 1,
     seasonality: Annotated[int, typer.Option(min=1, help="Rows in a season.", metavar="ROWS")] = 24,
+    past: Annotated[str, typer.Option(help="Covariates known up to the horizon, such as `wind,load`.")] = "",
+    known: Annotated[str, typer.Option(help="Covariates known ahead, such as `price`.")] = "",
     settings: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="A keyword of the model, or a key of the recipe.")
     ] = [],  # noqa: B006
@@ -561,11 +569,14 @@ def inspect(
     - `tsbench inspect gru`
 
     - `tsbench inspect tcn --context-length 336 --set segment_length=1 --set num_levels=3`
+
+    - `tsbench inspect mlp --known price`
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    from tsbench.data.covariates import Roles
     from tsbench.evaluation.inspection import inspect_model
     from tsbench.training.forecaster import Forecaster
     from tsbench.training.recipe import Recipe
@@ -578,6 +589,7 @@ def inspect(
         horizon=horizon,
         channels=channels,
         seasonality=seasonality,
+        covariates=Roles(past=_names(past), known=_names(known)),
         recipe=recipe,
         **chosen,
     ).build(seed=0)
@@ -779,13 +791,17 @@ def _matrix(
         target,
         horizons=_integers(",".join(horizon), "--horizon", 1),
         context_lengths=_integers(",".join(context_length), "--context-length", 1),
-        models=[name.strip() for name in models.split(",") if name.strip()],
+        models=_names(models),
         seeds=_integers(seeds, "--seeds", 0),
         settings=chosen,
         data_dirs=data_dir,
         output=output,
         command=shlex.join(["tsbench", *sys.argv[1:]]),
     )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _parse_settings(texts: list[str], option: str) -> dict[str, Any]:

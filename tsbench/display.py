@@ -18,6 +18,7 @@ from tsbench.bench.estimate import Estimate
 from tsbench.bench.observer import Observer
 from tsbench.bench.records import PlannedRun, Record
 from tsbench.errors import unknown
+from tsbench.report.folds import with_joined
 from tsbench.report.tables import Results, leaderboard
 from tsbench.report.terminal import leaderboard_tables
 from tsbench.report.wording import counted
@@ -169,7 +170,7 @@ class Log:
     def leaderboard(self, results: Results) -> None:
         """One line for every row, best first: also of a matrix that was stopped, as far as it came."""
         names = ("dataset", "context_length", "horizon", "rank", "label", "mse_scaled", "mse_scaled_std", "skill")
-        for row in leaderboard(results).to_dict("records"):
+        for row in leaderboard(with_joined(results)).to_dict("records"):
             error = "-" if math.isnan(row["mse_scaled"]) else f"{row['mse_scaled']:.4f}"
             self.write(
                 "leaderboard",

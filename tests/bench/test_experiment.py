@@ -613,3 +613,37 @@ def test_each_fold_of_a_cross_validation_is_a_task_of_its_own():
     assert {planned.run.dataset for planned in plan.runs} == set(panels)
     assert len({planned.run.fingerprint for planned in plan.runs}) == 3
     assert {planned.run.horizon for planned in plan.runs} == {24}
+    assert plan.folds == {"shops": list(panels)}
+
+
+def test_all_folds_of_a_cross_validation_see_a_context_of_one_length():
+    panel = replace(shops(), split=SplitByOrigins(horizon=24, windows=3, refit=True))
+    experiment = Experiment(datasets="synthetic", models={"naive": {}}, seeds=0)
+
+    plan, panels = make_plan("folds", experiment, lambda name: panel)
+
+    by_itself = [default_context_length(fold, 24) for fold in panels.values()]
+    assert by_itself == [96, 96, 120]
+    assert {planned.run.context_length for planned in plan.runs} == {by_itself[0]}
+
+
+def test_a_stack_that_cannot_be_built_is_refused_when_it_is_planned(plan_of: PlanOf):
+    layers = [{"kind": "conv1d", "kernel_size": 49, "padding": "valid"}]
+
+    with pytest.raises(
+        ConfigError, match=r"stack, on auckland_pedestrians_tiny: stack: layer 1 \(conv1d\): 48 places x 1"
+    ):
+        plan_of(models={"stack": {"layers": layers}})
+    assert plan_of(models={"stack": {"layers": layers}}, context_lengths=49).runs
+
+
+def test_a_stack_is_planned_for_the_channels_that_it_will_be_given(covariate_panel: Panel, plan_of: PlanOf):
+    layers = [{"kind": "attention", "num_heads": 6}]  # two targets and four covariates, side by side
+
+    def plan(**recipe: Any) -> Plan:
+        mixing = {"channel_mode": "mixing", **recipe}
+        return plan_of(covariate_panel, models={"stack": {"layers": layers}}, context_lengths=24, recipe=mixing)
+
+    assert plan().runs
+    with pytest.raises(ConfigError, match="24 places x 2 channels come in, but num_heads = 6 must divide"):
+        plan(covariates="none")

@@ -106,6 +106,11 @@ def test_imported_forecasts_score_as_the_model_that_made_them(
         assert record.metrics.mse_scaled == pytest.approx(own.metrics.mse_scaled, rel=1e-6)
         assert record.metrics.smape == pytest.approx(own.metrics.smape, rel=1e-5)
         assert record.metrics.points_digest == own.metrics.points_digest
+        for name, table in own.diagnostics.errors_by.items():
+            assert record.diagnostics.errors_by[name].names == table.names
+            assert record.diagnostics.errors_by[name].mse_scaled == pytest.approx(table.mse_scaled, rel=1e-3)
+        assert record.diagnostics.bias_by_step == pytest.approx(own.diagnostics.bias_by_step, abs=1e-4)
+        assert record.diagnostics.autocorrelation == pytest.approx(own.diagnostics.autocorrelation, abs=1e-3)
         kept, expected = (RecordStore(folder).losses(key) for key in (record.key, own.key))
         np.testing.assert_allclose(kept.loss_M, expected.loss_M, rtol=1e-4)
     arrays = RecordStore(folder).arrays(records[0].key)

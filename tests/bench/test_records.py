@@ -169,10 +169,20 @@ def test_losses_are_read_where_a_record_kept_them(tmp_path: Path):
     assert store.losses(RUN.key()) is None
 
     losses = np.array([0.5, 0.25], dtype=np.float32)
-    store.write(record_of(), {"squared_loss": losses, "absolute_loss": losses, "origins_per_loss": np.array(3)})
-    kept = store.losses(RUN.key())
-    assert kept is not None
-    assert (kept.loss_M.tolist(), kept.origins_per_loss, kept.shape) == ([0.5, 0.25], 3, (2, 3))
+    kept = {"squared_loss": losses, "absolute_loss": losses, "origins_per_loss": np.array(3), "overlap": np.array(2)}
+    store.write(record_of(), kept)
+    found = store.losses(RUN.key())
+    assert found is not None
+    assert (found.loss_M.tolist(), found.origins_per_loss, found.shape) == ([0.5, 0.25], 3, (2, 2))
+
+
+@pytest.mark.parametrize(("together", "overlap"), [(1, 12), (10, 3), (100, 2)])
+def test_losses_that_do_not_say_how_they_overlap_are_those_of_every_row(together: int, overlap: int, tmp_path: Path):
+    store = RecordStore(tmp_path)
+    losses = np.ones(50, dtype=np.float32)
+    store.write(record_of(), {"squared_loss": losses, "origins_per_loss": np.array(together)})
+
+    assert store.losses(RUN.key()) == (pytest.approx(losses), together, overlap)
 
 
 def test_gradients_are_read_as_they_were_written_even_beyond_the_finite_numbers(tmp_path: Path):

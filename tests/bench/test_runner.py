@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tsbench.api import Matrix
 from tsbench.bench.experiment import Experiment, make_plan
-from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, load_records
+from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, load_item_metrics, load_records
 from tsbench.bench.runner import Observer, Prepared, execute, seconds_by_probe
 from tsbench.data.panel import Panel
 from tsbench.data.splits import SplitByLast
@@ -77,7 +77,7 @@ def test_the_losses_beside_a_record_have_its_error_as_their_mean(smoke: dict[str
         losses = RecordStore(smoke_folder).losses(record.key)
 
         assert losses is not None
-        assert losses.shape == (157, 1)
+        assert losses.shape == (157, 12)
         assert losses.loss_M.mean() == pytest.approx(record.metrics.mse_scaled, rel=1e-5)
 
 
@@ -110,6 +110,7 @@ def test_what_training_took_is_counted(smoke: dict[str, Record]):
         assert (record.cost.steps, record.cost.windows_seen) == ((4, 4 * 8) if trained else (0, 0))
         assert [look.step for look in record.curve] == ([2, 4] if trained else [])
         assert (record.cost.train_windows_per_second is not None) == trained
+        assert (record.cost.share_of_bare_limit is not None) == trained
         assert (record.cost.num_parameters > 0) == (name not in UNTRAINED)
     assert smoke["linear"].cost.num_parameters == 48 * 12 + 12
     assert smoke["linear"].cost.flops_per_window == 3 * 2 * 48 * 12  # three channels
@@ -420,7 +421,7 @@ def test_a_probe_of_a_run_that_will_fail_says_nothing(
     assert seconds["linear"] > 0
 
 
-def test_metrics_of_each_item_are_kept_beside_the_record():
+def test_metrics_of_each_item_are_kept_beside_the_record(tmp_path: Path):
     whole = synthetic_panel(num_rows=600, num_channels=1, seed=2)
     panel = replace(
         whole, values=whole.values + 9, items=("x", "y"), offsets=np.array([0, 280, 600]), split=SplitByLast(test=12)
@@ -442,4 +443,20 @@ def test_metrics_of_each_item_are_kept_beside_the_record():
         assert record.metrics.wape
         assert record.metrics.owa
         assert arrays["item_wape"].shape == (2,)
+        RecordStore(tmp_path).write(record, arrays)
     assert found["naive2"][0].metrics.owa == pytest.approx(1)
+
+    plan.save(tmp_path)
+    frame = load_item_metrics(tmp_path).set_index(["dataset", "model", "seed", "item"]).sort_index()
+    assert len(frame) == 2 * len(found)
+    for model, (record, arrays) in found.items():
+        of_model = frame.loc[(panel.name, model, 0)]
+        assert of_model.index.tolist() == ["x", "y"]
+        assert of_model["mase"].tolist() == arrays["item_mase"].tolist()
+        assert record.metrics.mase == pytest.approx(of_model["mase"].mean())
+
+
+def test_a_dataset_of_one_item_has_no_metrics_by_item(plan_of: Callable[..., Plan], tmp_path: Path):
+    plan_of().save(tmp_path)
+
+    assert load_item_metrics(tmp_path).empty

@@ -115,13 +115,138 @@ def test_a_target_of_two_dimensions_is_channels_by_rows() -> None:
     assert panel.values[3].tolist() == [3, 43]
 
 
-def test_covariates_are_left_out_and_named() -> None:
-    more = {"feat_static_cat": [1], "feat_dynamic_real": np.zeros((2, 40))}
+# Covariates
 
-    panel = read_panel([entry(**more)], freq="D")
+
+def with_features(item: str, kind: int, num_rows: int = 40, ahead: int = 0) -> dict[str, Any]:
+    """As GluonTS makes them: arrays `[K, T]`, and `[S]` of an item."""
+    row = np.arange(num_rows + ahead)
+    return entry(
+        item,
+        num_rows=num_rows,
+        past_feat_dynamic_real=np.array([row[:num_rows] * 0.5], dtype=np.float32),
+        feat_dynamic_real=np.stack([row, -row]).astype(np.float32),
+        feat_dynamic_cat=np.array([row % 3], dtype=np.int64),
+        feat_static_real=np.array([kind + 0.25], dtype=np.float32),
+        feat_static_cat=np.array([kind, 7 - kind], dtype=np.int64),
+    )
+
+
+def test_covariates_of_gluonts_have_the_role_that_their_name_tells() -> None:
+    panel = read_panel([with_features("a", 1), with_features("b", 2, 50), with_features("c", 1)], freq="D")
 
     assert panel.channels == ("target",)
-    assert "left out: 'feat_static_cat', 'feat_dynamic_real'" in panel.notes
+    assert panel.roles.past == ("past_feat_dynamic_real",)
+    categories = tuple(f"feat_dynamic_cat={number}" for number in range(3))
+    assert panel.roles.known == ("feat_dynamic_real_1", "feat_dynamic_real_2", *categories)
+    assert panel.roles.static == ("feat_static_real", *(f"feat_static_cat_{n}" for n in ("1=1", "1=2", "2=5", "2=6")))
+    assert panel.covariates
+    assert panel.covariates.rows[40 + 4].tolist() == [2.0, 4.0, -4.0, 0, 1, 0]
+    assert panel.covariates.static.tolist() == [[1.25, 1, 0, 0, 1], [2.25, 0, 1, 1, 0], [1.25, 1, 0, 0, 1]]
+    assert any(note.startswith("covariates: past_feat_dynamic_real (past), feat_dyn") for note in panel.notes)
+
+
+def test_known_values_after_the_target_are_the_future_and_left_out_by_name() -> None:
+    panel = read_panel([with_features("a", 1, ahead=5), with_features("b", 1, ahead=7)], freq="D")
+
+    assert panel.covariates
+    assert panel.covariates.rows[[39, 40], 1].tolist() == [39, 0]
+    words = "left out: up to 7 rows of 'feat_dynamic_real' after the last value of the target; "
+    assert f"{words}Forecaster.predict takes them as its future" in panel.notes
+
+
+def test_lists_of_a_hugging_face_dataset_are_covariates_alike_and_none_is_none() -> None:
+    rows = [
+        {key: None if key == "feat_dynamic_real" else np.asarray(value).tolist() for key, value in row.items()}
+        for row in (with_features("a", 1), with_features("b", 1))
+    ]
+
+    panel = read_panel(Rows(rows), freq="D")
+
+    assert panel.roles.past == ("past_feat_dynamic_real",)
+    assert panel.roles.known == tuple(f"feat_dynamic_cat={number}" for number in range(3))
+    assert "left out: 'feat_dynamic_real'" in panel.notes
+
+
+def test_a_frame_of_lists_of_lists_holds_covariates_too() -> None:
+    nested = np.empty(2, dtype=object)
+    nested[:] = [np.ones(40), np.zeros(40)]
+    frame = pd.DataFrame([with_features("a", 1) | {"feat_dynamic_real": nested}])
+
+    assert read_panel(frame, freq="D").roles.known[:2] == ("feat_dynamic_real_1", "feat_dynamic_real_2")
+
+
+def test_keys_that_are_told_have_the_role_that_is_told() -> None:
+    rows = [
+        entry(
+            name, price=np.arange(40.0), size=number, colour="red" if number else "blue", feat_dynamic_real=np.ones(40)
+        )
+        for number, name in enumerate("ab")
+    ]
+
+    panel = read_panel(rows, freq="D", known=["price"], past=["feat_dynamic_real"], static=["size", "colour"])
+
+    assert panel.channels == ("target",)
+    assert panel.roles.by_name() == {
+        "past": ["feat_dynamic_real"],
+        "known": ["price"],
+        "static": ["size", "colour=blue", "colour=red"],
+    }
+
+
+def test_static_features_that_tell_nothing_are_left_out() -> None:
+    alone = read_panel([with_features("a", 1)], freq="D")
+    rows = [entry(name, feat_static_cat=[number]) for number, name in enumerate("abc")]
+
+    assert alone.roles.static == ()
+    assert "left out: 'feat_static_real', 'feat_static_cat'" in alone.notes
+    assert "left out: 'feat_static_cat'" in read_panel(rows, freq="D").notes
+
+
+BAD_FEATURES = {
+    "too few": ({"feat_dynamic_real": np.zeros((1, 39))}, "entry 1, 'feat_dynamic_real': 39 values for 40 rows; give"),
+    "transposed": (
+        {"feat_dynamic_real": np.zeros((40, 2))},
+        "2 values for 40 rows; give [rows] or [covariates, rows],",
+    ),
+    "past with a future": (
+        {"past_feat_dynamic_real": np.zeros((1, 41))},
+        "'past_feat_dynamic_real': 41 values for 40 rows; give [rows] or [covariates, rows]",
+    ),
+    "other features": ({"feat_dynamic_real": np.zeros((3, 40))}, "entry 1: 3 channels, but entry 0 has 2"),
+    "words": ({"feat_dynamic_real": ["x"] * 40}, "entry 1, 'feat_dynamic_real': not numbers"),
+    "none in one": ({"feat_dynamic_real": None}, "entry 1, 'feat_dynamic_real': "),
+    "missing category": ({"feat_dynamic_cat": [[np.nan] * 40]}, "'feat_dynamic_cat': a missing category"),
+    "other statics": (
+        {"feat_static_real": [1.0, 2.0]},
+        "entry 1, 'feat_static_real': an array of shape (2,), in entry 0",
+    ),
+    "missing static": ({"feat_static_real": [np.nan]}, "entry 1, 'feat_static_real': a value is missing"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FEATURES)
+def test_a_covariate_that_does_not_fit_is_named_with_its_entry(kind: str) -> None:
+    more, words = BAD_FEATURES[kind]
+    rows = [with_features("a", 1), with_features("b", 1) | more]
+
+    with pytest.raises(DataError) as refusal:
+        read_panel(rows, freq="D")
+
+    assert words in str(refusal.value)
+
+
+def test_too_many_categories_are_refused() -> None:
+    with pytest.raises(DataError, match="'feat_dynamic_cat': 101 categories, at most 100 are read"):
+        read_panel([entry(num_rows=101, feat_dynamic_cat=[np.arange(101)])], freq="D")
+
+
+def test_a_covariate_that_no_entry_has_is_named() -> None:
+    with pytest.raises(DataError, match="no key 'price'; there are 'item_id', 'start', 'target'"):
+        read_panel([entry()], freq="D", known=["price"])
+
+
+# Other shapes
 
 
 def test_sequences_of_timestamps_and_values_are_series_too() -> None:
@@ -204,7 +329,7 @@ BAD: dict[str, tuple[Any, dict[str, Any], str]] = {
     "words": ([entry() | {"target": ["x"] * 40}], {"freq": "D"}, "entry 0, 'target': not numbers"),
     "ragged": ([entry() | {"target": [[1.0], [1.0, 2.0]]}], {"freq": "D"}, "entry 0, 'target': not numbers, or rows"),
     "three dimensions": ([entry() | {"target": np.zeros((2, 2, 9))}], {"freq": "D"}, "3 dimensions; give [rows] or"),
-    "infinite": ([entry() | {"target": [np.inf] * 40}], {"freq": "D"}, "entry 0: a value is not finite"),
+    "infinite": ([entry() | {"target": [np.inf] * 40}], {"freq": "D"}, "entry 0, 'target': a value is not finite"),
     "other channels": (
         [entry(), entry("b") | {"target": np.zeros((2, 40))}],
         {"freq": "D"},

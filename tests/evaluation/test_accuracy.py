@@ -11,7 +11,7 @@ import torch
 
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler, seen
-from tsbench.data.splits import SplitByCounts
+from tsbench.data.splits import SplitByCounts, SplitByOrigins
 from tsbench.data.windows import Windows
 from tsbench.errors import Diverged
 from tsbench.evaluation.accuracy import (
@@ -121,18 +121,28 @@ def test_the_losses_that_are_kept_are_those_of_the_windows_in_the_order_of_time(
     assert kept["squared_loss"].dtype == np.float32
 
 
-@pytest.mark.parametrize(("limit", "together", "count"), [(75, 1, 75), (40, 2, 38), (10, 8, 10), (1, 75, 1)])
+@pytest.mark.parametrize(
+    ("limit", "together", "count", "overlap"), [(75, 1, 75, 6), (40, 2, 38, 4), (10, 8, 10, 2), (1, 75, 1, 1)]
+)
 def test_neighbours_are_joined_until_the_limit_holds_and_the_mean_stays(
-    limit: int, together: int, count: int, small_panel: Panel
+    limit: int, together: int, count: int, overlap: int, small_panel: Panel
 ):
     totals = score(small_panel, "naive")
 
     kept = kept_losses(totals, small_panel.test, 24, 6, limit)
 
     assert kept["origins_per_loss"] == together
+    assert kept["overlap"] == overlap  # 5 windows on reach at most so many values
     assert len(kept["squared_loss"]) == count
     assert kept["squared_loss"].mean() == pytest.approx(totals.squared_N.mean(), rel=1e-6)
     assert kept["squared_loss"][0] == pytest.approx(totals.squared_N[:together].sum() * count / 75, rel=1e-6)
+
+
+@pytest.mark.parametrize(("stride", "overlap"), [(6, 1), (4, 2), (1, 4)])
+def test_origins_that_are_a_horizon_apart_do_not_overlap(stride: int, overlap: int, small_panel: Panel):
+    panel = replace(small_panel, split=SplitByOrigins(horizon=6, windows=4, stride=stride))
+
+    assert kept_losses(score(panel, "naive"), panel.test, 24, 6)["overlap"] == overlap
 
 
 def test_items_that_share_an_origin_share_a_loss():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tsbench.data.panel import Panel, Part
+from tsbench.data.panel import Panel, Part, WindowStarts
 from tsbench.data.scaling import Scaler
 from tsbench.data.windows import Windows
 from tsbench.evaluation.audit import forecasts_are_blind, scaler_is_blind, targets_lie_in_their_parts
@@ -34,15 +34,16 @@ def test_a_context_that_reaches_into_the_future_is_found_and_nothing_is_left_hid
     forecaster = Forecaster("linear", context_length=24, horizon=6).build(0).eval()
     starts = torch.from_numpy(small_panel.test.starts(24, 6))
 
-    assert forecasts_are_blind(forecaster, Windows(values_TC, starts, 24, 6), scaler, values_TC)
-    assert not forecasts_are_blind(forecaster, Shifted(values_TC, starts, 24, 6), scaler, values_TC)
+    assert forecasts_are_blind(forecaster, Windows(values_TC, starts, 24, 6), scaler)
+    assert not forecasts_are_blind(forecaster, Shifted(values_TC, starts, 24, 6), scaler)
     assert torch.equal(values_TC, before)
 
 
 def test_targets_outside_their_part_are_found(small_panel: Panel):
     class Early(Part):
-        def starts(self, context_length: int, horizon: int) -> np.ndarray:
-            return super().starts(context_length, horizon) - 1
+        def window_starts(self, context_length: int, horizon: int) -> WindowStarts:
+            found = super().window_starts(context_length, horizon)
+            return WindowStarts(found.low_I - 1, found.counts_I, found.stride)
 
     train, validation, test = small_panel.train, small_panel.validation, small_panel.test
     assert targets_lie_in_their_parts([train, validation, test], 24, 6)

@@ -10,7 +10,15 @@ import pytest
 import torch
 
 from tsbench.data.windows import Windows
-from tsbench.evaluation.throughput import PREDICT_BATCH_SIZE, Inference, PeakMemory, flops_per_window, measure_inference
+from tsbench.evaluation import throughput
+from tsbench.evaluation.throughput import (
+    PREDICT_BATCH_SIZE,
+    Inference,
+    PeakMemory,
+    flops_per_window,
+    measure_bare_step,
+    measure_inference,
+)
 from tsbench.models.registry import model_specs
 from tsbench.training.forecaster import Forecaster
 
@@ -134,6 +142,66 @@ def test_summaries_are_medians_and_percentiles():
 
     assert inference.median_windows_per_second == 2.0
     assert (inference.latency_ms(50), inference.latency_ms(95)) == (50.0, 95.0)
+
+
+# The bare limit
+
+
+def trained(model: str = "gru", max_steps: int = 4, **recipe: Any) -> tuple[Forecaster, Windows]:
+    noise = Windows(torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.arange(150), 24, 6)
+    recipe = {"max_steps": max_steps, "validate_every": max_steps, "batch_size": 32, **recipe}
+    forecaster = Forecaster(model, context_length=24, horizon=6, channels=2, seasonality=24, recipe=recipe)
+    return forecaster.fit_windows(noise, noise, seed=0), noise
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"precision": "bf16"},
+        {"precision": "64"},
+        {"quantiles": [0.1, 0.5, 0.9]},
+        {"channel_mode": "mixing"},
+        {"freeze": ["embed.*"], "groups": {"decoder.*": {"learning_rate": 0.1}}},
+        {"batch_size": 400},  # more than there are windows
+    ],
+    ids=str,
+)
+def test_the_bare_step_is_timed_on_a_copy_and_leaves_weights_and_chance_alone(recipe: dict[str, Any]):
+    forecaster, noise = trained(**recipe)
+    weights = {name: value.clone() for name, value in forecaster.state_dict().items()}
+    chance = torch.get_rng_state()
+
+    assert measure_bare_step(forecaster, noise, seconds=0) > 0
+
+    assert all(torch.equal(value, weights[name]) for name, value in forecaster.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), chance)
+    assert not forecaster.training
+
+
+def test_a_training_reaches_about_the_bare_limit():
+    forecaster, noise = trained(max_steps=150)
+    chunks = forecaster.training_log.chunks[1:]
+    step_ms = 1000 * sorted(seconds / steps for steps, seconds in chunks)[len(chunks) // 2]
+
+    assert 0 < measure_bare_step(forecaster, noise) / step_ms < 1.5
+
+
+@pytest.mark.parametrize("model", ["seasonal_naive", "ridge"])
+def test_what_is_not_trained_in_steps_has_no_bare_limit(model: str):
+    forecaster, noise = trained(model)
+
+    assert measure_bare_step(forecaster, noise) is None
+
+
+def test_a_copy_that_does_not_fit_into_memory_costs_the_measurement_and_not_the_run(monkeypatch: pytest.MonkeyPatch):
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    forecaster, noise = trained()
+    monkeypatch.setattr(throughput, "make_optimizer", full)
+
+    assert measure_bare_step(forecaster, noise) is None
 
 
 # Memory

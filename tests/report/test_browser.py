@@ -72,6 +72,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "many": page("many", FEW, ["streets", "parks", "roads", "squares", "bridges", "paths", "a" * 60]),
         "failures": page("failures", {"gru": ["failed: x", None], "lstm": ["diverged: y"] * 2}),
         "single": page("single", {"gru": [0.3]}),
+        "long": page("long", FEW | {f"transformer {'hidden_size=64 ' * 6}": [0.2, 0.21]}, ["a" * 70]),
         "hostile": page("hostile", FEW | {f"mlp {EVIL}": [0.35, 0.36]}, [EVIL, QUOTED]),
     }
 
@@ -88,7 +89,7 @@ def of(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("visit", names, indirect=True)
 
 
-@of("one", "many", "failures", "single", "hostile")
+@of("one", "many", "failures", "single", "long", "hostile")
 def test_the_page_is_silent_asks_for_nothing_and_fits_every_screen(visit: Visit, tmp_path: Path) -> None:
     page = visit.page
     for scheme in ("light", "dark"):
@@ -134,6 +135,17 @@ def test_a_model_that_has_no_value_is_last_either_way(visit: Visit) -> None:
     for _ in range(2):
         button.click()
         assert {name.split()[0] for name in visit.column(1)[-3:]} == {"naive", "seasonal_naive", "profile"}
+
+
+@of("one")
+def test_numbers_are_sorted_as_numbers_however_they_are_written(visit: Visit) -> None:
+    visit.page.locator("#audit details").evaluate_all("folds => folds.forEach((fold) => (fold.open = true))")
+    visit.page.locator("#audit thead button", has_text="Parameters").click()
+    cells = visit.page.locator("#audit tbody tr td:last-child").all_inner_texts()
+
+    sizes = [float(cell.replace(",", "").replace("k", "e3")) for cell in cells]
+    assert len({cell[-1] for cell in cells}) > 1  # with k and without
+    assert sizes == sorted(sizes)
 
 
 @of("one")
@@ -191,6 +203,23 @@ def test_on_paper_everything_is_unfolded(visit: Visit) -> None:
     assert visit.page.locator("details:not([open])").count() > 0
     visit.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert visit.page.locator("details:not([open])").count() == 0
+
+
+@of("long")
+def test_a_long_name_leaves_room_for_the_numbers_beside_it(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 400, "height": 860})
+    names = visit.page.locator(".leaderboard tbody th")
+    assert all(box["width"] < 200 for name in names.all() if (box := name.bounding_box()))
+
+
+@of("failures")
+def test_the_first_screen_of_failures_says_why_and_how_to_go_on(visit: Visit) -> None:
+    for width, height in ((1400, 900), (400, 860)):
+        visit.page.set_viewport_size({"width": width, "height": height})
+        for words in ("Why, the most frequent first: y (2 runs)", "To go on, change what the reason names"):
+            place = visit.page.locator("#verdict .prose p", has_text=words).bounding_box()
+            assert place is not None
+            assert place["y"] + place["height"] < height
 
 
 @of("one")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up import DATA, REALISTIC, Write, with_gradients, write_experiment
+from made_up import DATA, REALISTIC, Write, with_energy, with_gradients, write_experiment
 
 from tsbench.bench.records import Plan, PlannedRun, Pretrained, Record, load_records
 from tsbench.report.build import build, escape_markdown
@@ -135,7 +135,7 @@ def of_latex(folder: Path) -> Numbers:
             label, *cells, _ = (cell.strip() for cell in line.removesuffix(r"\\").split(" & "))
             for name, cell in zip(names, cells, strict=True):
                 if name:
-                    shown = re.search(r"-?\d[\d.]*", cell)
+                    shown = re.search(r"-?\d[\d.]*", re.sub(r"\\phantom\{.*?\}", "", cell))
                     value = float(shown[0]) if shown else float("nan")
                     found[label.replace("\\", ""), name] = value / 100 if name == "skill" else value
     return found
@@ -248,6 +248,42 @@ def test_gradients_have_a_section_where_some_were_recorded_and_nowhere_else(real
     assert all((folder / "figures" / f"task{number}-gradients.svg").is_file() for number in (1, 2))
 
 
+def test_the_share_of_the_bare_limit_is_told_of_trained_models_alone_and_explained(realistic: Path) -> None:
+    frame = pd.read_csv(realistic / "leaderboard.csv").set_index("label")
+    assert frame["share_of_bare_limit"]["gru"] == pytest.approx(1.886 / 2.05)
+    assert frame["share_of_bare_limit"][["naive", "seasonal_naive", "profile"]].isna().all()
+
+    page, text = read(realistic), read(realistic, "report.md")
+    table = page.split("<h3>Training against the bare limit</h3>")[1].split("</table>")[0]
+    assert [a["data-model"] for tag, a in Page(table).tags if "data-model" in a] == [
+        label for label in frame.index if label not in ("naive", "seasonal_naive", "profile")
+    ]
+    assert 'data-value="0.92">92%<' in table
+    assert re.search(r"\| gru \| \S+ \| 33.9k \| 92% \|", text)  # 64 windows in 1.886 ms
+    for words in (page, text):
+        assert "The bare limit is what forward pass, backward pass and optimizer step" in words
+
+
+def test_older_records_have_no_word_of_the_bare_limit(write: Write) -> None:
+    def older(record: Record) -> Record:
+        return record.model_copy(update={"cost": record.cost and record.cost.model_copy(update={"bare_step_ms": None})})
+
+    folder = write({"gru": [0.3]}, edit=older)
+    build(folder)
+
+    assert "bare limit" not in read(folder) + read(folder, "report.md")
+
+
+def test_energy_has_columns_where_it_was_read_and_nowhere_else(realistic: Path, write: Write) -> None:
+    folder = write({"gru": [0.3, 0.31], "naive": [1.2], "rnn": [0.4]}, edit=with_energy)
+    build(folder)
+
+    frame = pd.read_csv(folder / "leaderboard.csv").set_index("label")
+    assert frame["predict_joules"].notna().to_dict() == {"gru": True, "rnn": False, "naive": True}
+    assert frame["train_kilojoules"].notna().to_dict() == {"gru": True, "rnn": False, "naive": False}
+    assert "predict_joules" not in pd.read_csv(realistic / "leaderboard.csv")
+
+
 def test_no_two_elements_of_the_page_share_an_id(realistic: Path) -> None:
     ids = list(Page(read(realistic)).attributes("id"))
     assert len(ids) == len(set(ids))
@@ -338,6 +374,10 @@ def test_what_has_nothing_to_show_has_no_section(write: Write) -> None:
 
     headings = re.findall(r"<h2>(.*?)</h2>", read(folder))
     assert headings == ["Leaderboard", "Failures", "Audit", "Conditions", "Downloads"]
+    table = read(folder).split('<table class="leaderboard bare sortable">')[1].split("</table>")[0]
+    assert re.findall(r"<th scope=\"col\".*?>(.*?)</th>", table) == ["#", "Model", "Runs"]
+    assert "| 1 | gru | 0 of 2 ok, 2 failed |" in read(folder, "report.md")
+    assert "Skill is blank" not in read(folder)
 
 
 def test_errors_by_channel_clock_and_level_are_a_table(realistic: Path) -> None:

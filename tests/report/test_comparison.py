@@ -189,11 +189,3 @@ def test_a_forecaster_without_losses_by_window_is_compared_by_seeds_and_the_othe
     )
     assert [mixed.knows_windows(0, place) for place in range(3)] == [True, False, True]
     assert np.isnan(mixed.confidence_p).tolist() == [False, True, False]
-
-
-def test_joined_windows_overlap_over_as_many_values_as_touch_their_targets() -> None:
-    losses = Sample([0.4, 0.4], False, np.ones(100))
-
-    assert Comparison((losses, losses), 24, 1).overlap == 24
-    assert Comparison((losses, losses), 24, 10).overlap == 4  # 23 windows on reach at most 3 values on
-    assert Comparison((losses, losses), 1, 10).overlap == 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from made_up import REALISTIC, Write, with_gradients, write_experiment
+from made_up import REALISTIC, Write, with_energy, with_gradients, write_experiment
 
 from tsbench.bench.records import Record, RecordStore
 from tsbench.report.costs import accuracy_against_costs, speed, time_to_quality
@@ -102,6 +103,26 @@ def test_accuracy_is_set_against_every_cost_that_was_measured(results: Results) 
     words = " ".join(texts(picture))
     assert all(title in words for title in ("latency, p50 ms", "training, seconds", "peak memory, MiB", "parameters"))
     assert "Triangles at the upper edge" in picture.caption  # naive
+    assert "kJ" not in words
+    assert "Joules" not in picture.caption
+
+
+def test_energy_is_an_axis_where_records_have_it(write: Write) -> None:
+    results = read_results(write(REALISTIC, edit=with_energy))
+    gru, seasonal, rnn = (results.tasks[0].of_model(model) for model in ("gru", "seasonal_naive", "rnn"))
+    assert gru
+    assert seasonal
+    assert rnn
+    assert gru.cost("train_kilojoules") == pytest.approx(gru.cost("num_parameters") / 40_000 * 50 * 32_000 / 1e6)
+    assert (seasonal.cost("predict_joules"), seasonal.cost("train_kilojoules")) == (0.1, None)
+    assert rnn.cost("predict_joules") is None
+
+    picture = accuracy_against_costs(results.tasks[0], choose_pens(results))
+
+    assert picture is not None
+    words = " ".join(texts(picture))
+    assert all(title in words for title in ("J per 1,000 windows", "training, kJ"))
+    assert "Joules are those of the whole GPU" in picture.caption
 
 
 def test_time_to_quality_is_of_trained_models_alone(results: Results) -> None:
@@ -208,6 +229,28 @@ def test_a_single_look_a_single_row_and_norms_that_are_no_numbers_can_be_drawn(w
 
 def test_without_recorded_gradients_there_is_no_picture(results: Results) -> None:
     assert gradient_norms(results.tasks[0], choose_pens(results)) is None
+
+
+def test_a_single_model_has_no_picture_of_one_point(write: Write) -> None:
+    results = read_results(write({"gru": [0.3, 0.31]}))
+
+    assert accuracy_against_throughput(results.tasks[0], choose_pens(results)) is None
+
+
+def test_long_names_are_drawn_by_their_ends_and_every_model_stays_in_the_legend(write: Write) -> None:
+    long = "transformer segment_length=24 hidden_size=128 position=rotary pooling=mean dropout="
+    results = read_results(write({f"{long}{rate}": [0.3, 0.31] for rate in (0.1, 0.2, 0.3)} | {"naive": [1.2]}))
+
+    picture = forecasts(results.tasks[0], RecordStore(results.folder), choose_pens(results))
+
+    assert picture is not None
+    names = [element for element in ElementTree.fromstring(picture.svg).iter() if (element.text or "").endswith("=0.3")]
+    assert [name.text.strip() for name in names if name.text] == ["transformer s…y pooling=mean dropout=0.3"]
+    width = float(ElementTree.fromstring(picture.svg).get("viewBox", "").split()[2])
+    for text in (element for element in ElementTree.fromstring(picture.svg).iter() if element.tag.endswith("}text")):
+        start = re.search(r"translate\(([\d.]+)", text.get("transform", ""))
+        left = float(start[1]) if start else float(text.get("x", 0))
+        assert left < width - 40 or len(text.text or "") < 8  # nothing begins where it would be cut off
 
 
 def test_labels_of_crowded_points_do_not_cover_each_other() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from ast import literal_eval
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from made_up import REALISTIC, Write
+from made_up import REALISTIC, Write, with_quantiles
+from packaging.version import Version
 
 from tsbench import report
-from tsbench.bench.records import load_records
+from tsbench.bench.records import Record, load_records
 from tsbench.errors import ConfigError
 
 FEV_BENCH = (
@@ -20,7 +22,9 @@ FEV_BENCH = (
     "training_time_s,inference_time_s,num_forecasts,dataset_fingerprint,trained_on_this_dataset,fev_version,SQL,MASE,"
     "WAPE,WQL"
 )
-"""The header of fev-bench's results, October 2026."""
+"""The header of fev-bench's results, October 2026. fev 0.10.0 was fed an export (2026-11-23): `fev.leaderboard`,
+`pairwise_comparison` and `pivot_table` take it without a warning, and its skill scores are those of our MASE; with
+fev_version empty they raise ValueError."""
 
 GIFT_EVAL = (
     "dataset,model,eval_metrics/MSE[mean],eval_metrics/MSE[0.5],eval_metrics/MAE[0.5],eval_metrics/MASE[0.5],"
@@ -63,7 +67,8 @@ def test_a_row_for_fev_holds_what_was_measured_and_blanks(write: Write, tmp_path
     assert literal_eval(gru["target"]) == ["North", "South"]
     assert gru["initial_cutoff"] == "2019-05-14 07:00"
     assert (bool(gru["trained_on_this_dataset"]), bool(rows.loc["naive"]["trained_on_this_dataset"])) == (True, False)
-    assert rows[["SQL", "WAPE", "WQL", "fev_version"]].isna().all(axis=None)
+    assert rows[["SQL", "WAPE", "WQL"]].isna().all(axis=None)
+    assert Version(gru["fev_version"]) >= Version("0.6.0")  # what fev's leaderboard asks for
 
 
 def test_a_row_for_gift_eval_holds_what_was_measured_and_blanks(write: Write, tmp_path: Path) -> None:
@@ -78,7 +83,23 @@ def test_a_row_for_gift_eval_holds_what_was_measured_and_blanks(write: Write, tm
     assert gru["eval_metrics/RMSE[mean]"] == pytest.approx(means.loc["gru", "rmse"])
     assert gru["eval_metrics/sMAPE[0.5]"] == pytest.approx(means.loc["gru", "smape"] / 100)  # theirs ends at 2
     assert gru["num_variates"] == 2
+    assert rows["eval_metrics/mean_weighted_sum_quantile_loss"].isna().all()
     assert rows[["eval_metrics/MAPE[0.5]", "eval_metrics/MSIS", "domain"]].isna().all(axis=None)
+
+
+def test_gift_eval_gets_the_quantile_loss_of_its_own_levels_alone(write: Write) -> None:
+    def edited(levels: list[float], record: Record) -> Record:
+        metrics = with_quantiles(record).metrics
+        assert metrics
+        assert metrics.quantiles
+        own = metrics.quantiles.model_copy(update={"levels": levels})
+        return record.model_copy(update={"metrics": metrics.model_copy(update={"quantiles": own, "wape": 0.25})})
+
+    nine = [number / 10 for number in range(1, 10)]
+    for levels, expected in ((nine, 0.2 * 0.3), ([0.1, 0.5, 0.9], None)):
+        (row,) = report.export(write({"gru": [0.3]}, edit=partial(edited, levels)), "gift-eval").to_dict("records")
+        assert row["eval_metrics/mean_weighted_sum_quantile_loss"] == pytest.approx(expected)
+        assert row["eval_metrics/ND[0.5]"] == 0.25
 
 
 def test_an_unknown_format_is_named(write: Write) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import REALISTIC, Outcome, Write, write_experiment
+from made_up import REALISTIC, Outcome, Write, with_energy, write_experiment
 
 from tsbench.bench.records import Record, load_records
 from tsbench.errors import ConfigError
@@ -222,6 +222,18 @@ def test_different_machines_are_said(write: Write) -> None:
 def test_a_mistake_is_named_with_what_is_allowed(write: Write, asked: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         recommend(write({"gru": [0.3]}), **asked)
+
+
+def test_energy_is_a_limit_that_only_holds_where_it_was_read(write: Write) -> None:
+    folder = write({"gru": [0.3, 0.31], "linear": [0.4, 0.41], "rnn": [0.2, 0.21], "naive": [1.2]}, edit=with_energy)
+
+    found = only(folder, max_joules=0.2)
+
+    assert found.best
+    assert (found.best.label, found.best.costs["energy"]) == ("naive", 0.1)
+    assert "1 of 4 models keeps to energy at most 0.2 J per 1,000 windows; no network does." in found.sentences
+    assert "What rnn would cost is not known" in " ".join(found.sentences)
+    assert "energy 0.310 J per 1,000 windows" in " ".join(only(folder, max_joules=0.35).sentences)
 
 
 def test_a_choice_is_plain_values_for_a_script(write: Write) -> None:

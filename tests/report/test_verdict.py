@@ -186,6 +186,35 @@ def test_where_all_failed_nobody_wins(write: Write) -> None:
     assert verdict.trouble == "Of 3 planned runs 2 failed and 1 has no record yet."
 
 
+def test_where_nothing_finished_the_first_words_say_why_and_what_to_do(write: Write) -> None:
+    failing = {"gru": ["diverged: loss left the numbers"] * 2, "tcn": ["failed: head_size 7", None]}
+    for verdict in (
+        verdict_of(write(failing)),
+        overall_verdict(read_results(write(failing, datasets=["a", "b"]))),
+    ):
+        assert verdict is not None
+        assert verdict.sentences[0].startswith("Why, the most frequent first: loss left the numbers (")
+        assert "--force --only status=failed" in verdict.sentences[1]
+        assert verdict.sentences[2].endswith("makes the runs that have no record yet.")
+
+
+def test_networks_that_all_failed_are_not_called_unneeded(write: Write) -> None:
+    verdict = verdict_of(write({"seasonal_naive": [0.5], "naive": [0.9], "gru": ["failed: x"]}))
+
+    assert verdict.headline == "seasonal_naive has the lowest error on streets; no network has a result."
+
+
+def test_no_network_is_worth_it_over_tasks_that_a_simple_model_leads(write: Write) -> None:
+    verdict = overall_verdict(
+        read_results(write({"gru": [0.6, 0.61], "seasonal_naive": [0.5, 0.5]}, datasets=["a", "b"]))
+    )
+
+    assert verdict is not None
+    assert verdict.headline == "No network is worth it over 2 tasks: seasonal_naive ranks best."
+    assert "of seasonal naive's" not in verdict.sentences[0]
+    assert [fact.answer for fact in verdict.facts if fact.question == "Gain over seasonal naive"] == ["none"]
+
+
 def test_several_tasks_are_summed_up(write: Write) -> None:
     folder = write({"gru": [0.4, 0.41], "seasonal_naive": [0.5, 0.5]}, datasets=["a", "b"])
     verdict = overall_verdict(read_results(folder))
@@ -197,7 +226,7 @@ def test_several_tasks_are_summed_up(write: Write) -> None:
     answers = {fact.question: (fact.answer, fact.detail) for fact in verdict.facts}
     assert answers["Best mean rank"] == ("gru", "1.0 of 2, leads on 2")
     assert answers["Gain over seasonal naive"][0] == "19.0%"
-    assert answers["How sure"] == ("not tested", "over 2 tasks, 2 seeds each")
+    assert answers["How sure"] == ("not tested", "too few to test: 2 tasks, 2 seeds each")
     assert answers["On what data"] == ("2 datasets", "a and b; 1,554 scored windows")
 
 

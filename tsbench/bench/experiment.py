@@ -23,6 +23,7 @@ from tsbench.data.datasets import known_dataset
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import count_values
 from tsbench.errors import ConfigError, DataError, from_validation, nearest, unknown
+from tsbench.models.layer_kinds import Size, parse_layers, sizes_after
 from tsbench.models.registry import ModelSpec, model_spec, model_specs
 from tsbench.resources import resource_dir
 from tsbench.training.recipe import Group, Recipe
@@ -188,23 +189,25 @@ def make_plan(
     _refuse_twins(rows, where)
     loaded = {dataset: load(dataset) for dataset in datasets}
     _refuse_namesakes(loaded, where)
-    panels = [fold for panel in loaded.values() for fold in panel.folds()]
+    folds = {panel.name: panel.folds() for panel in loaded.values()}
+    panels = [(fold, of_one[0]) for of_one in folds.values() for fold in of_one]
     notes, runs = [], []
-    for panel in panels:
+    for panel, first_fold in panels:
         smallest = panel.train.smallest
         recipes = {row.label: _recipe_for(row, panel, smallest, where) for row in rows}
         notes += _of_items(panel, experiment.recipe, smallest)
         for horizon in experiment.horizons or [_own_horizon(panel, where)]:
             lengths = experiment.context_lengths
             if not lengths:
-                lengths = [default_context_length(panel, horizon)]
+                lengths = [default_context_length(first_fold, horizon)]  # one question for all folds
                 notes.append(
                     f"{panel.name}, horizon {horizon}: context length {lengths[0]} "
                     f"({'fourteen' if panel.has_items else 'four'} seasons or two horizons)"
                 )
             for context_length in lengths:
                 for part in (panel.train, panel.validation, panel.test):
-                    part.starts(context_length, horizon)  # raises when there is no window
+                    part.window_starts(context_length, horizon)  # raises when there is no window
+                _check_layers(rows, panel, context_length, where)
                 notes += _left_out(panel, context_length, horizon)
                 notes += _masked(panel, context_length, horizon) if panel.has_holes else []
                 matched = _matched(rows, experiment, panel, context_length, horizon, where)
@@ -236,9 +239,10 @@ def make_plan(
         command=command,
         differences=differences,
         notes=notes,
+        folds={name: [fold.name for fold in of_one] for name, of_one in folds.items() if len(of_one) > 1},
         runs=runs,
     )
-    return plan, {panel.name: panel for panel in panels}
+    return plan, {panel.name: panel for panel, _ in panels}
 
 
 def _own_horizon(panel: Panel, where: str) -> int:
@@ -247,6 +251,18 @@ def _own_horizon(panel: Panel, where: str) -> int:
             f"{where}: the split of {panel.name} ({panel.split}) is made for no horizon; give horizons, or --horizon"
         )
     return panel.split.own_horizon
+
+
+def _check_layers(rows: Sequence[_Row], panel: Panel, context_length: int, where: str) -> None:
+    """Raises ConfigError where a layer of a stack cannot read what comes in: then none of its runs could succeed."""
+    for row in rows:
+        if "layers" in row.arguments:
+            channels = panel.num_channels if row.recipe.channel_mode == "mixing" else 1
+            channels += len(panel.roles.columns) if row.recipe.covariates == "all" else 0
+            try:
+                sizes_after(parse_layers(row.arguments["layers"]), Size(context_length, channels))
+            except ConfigError as error:
+                raise ConfigError(f"{where}, {row.label}, on {panel.name}: {error}") from error
 
 
 def _recipe_for(row: _Row, panel: Panel, smallest: float, where: str) -> Recipe:
@@ -314,7 +330,7 @@ def _masked(panel: Panel, context_length: int, horizon: int) -> list[str]:
     """Windows that hold no value. Raises DataError where a series has no scale, or a step or channel no score."""
     count_values(panel, panel.train.bounds)
     rows_N = panel.test.starts(context_length, horizon) + context_length
-    is_there_TC, is_target_T = ~np.isnan(panel.values), np.zeros(len(panel.values), bool)
+    is_there_TC, is_target_T = ~np.isnan(panel.values[:]), np.zeros(len(panel.values), bool)
     for step in range(horizon):
         is_target_T[rows_N + step] = True
         if not is_there_TC[rows_N + step].any():

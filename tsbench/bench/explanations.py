@@ -78,7 +78,7 @@ def explain_runs(
     prepared: Prepared | None = None
     for planned in runs:
         run, panel = planned.run, panels[planned.run.dataset]
-        count = min(num_windows, len(panel.test.starts(run.context_length, run.horizon)))
+        count = min(num_windows, len(panel.test.window_starts(run.context_length, run.horizon)))
         what = _settled(run, folder, count, force)
         if not what:
             if prepared is None or prepared.panel is not panel:
@@ -125,11 +125,11 @@ def context_windows(run: Run, prepared: Prepared, count: int) -> list[torch.Tens
     """
     import torch
 
-    from tsbench.data.windows import Windows
+    from tsbench.data.blocks import windows_at
 
-    starts = prepared.panel.test.starts(run.context_length, run.horizon)
+    starts = prepared.panel.test.window_starts(run.context_length, run.horizon)
     picks = np.linspace(0, len(starts) - 1, count).round().astype(np.int64)
-    contexts = Windows(prepared.values_TC, torch.from_numpy(starts[picks]), run.context_length, horizon=0)
+    contexts = windows_at(prepared.values_TC, starts.at(picks)[0], run.context_length, horizon=0)
     context = contexts.batch(torch.arange(count, device=prepared.values_TC.device))[0]
     covariates = prepared.covariates_for(run)
     if covariates is None:

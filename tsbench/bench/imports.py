@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsbench.bench.records import Imports, Machine, Metrics, Plan, PlannedRun, Record, RecordStore, Run
+from tsbench.bench.records import Diagnostics, Imports, Machine, Metrics, Plan, PlannedRun, Record, RecordStore, Run
 from tsbench.errors import ConfigError, DataError
 from tsbench.models.registry import model_specs
 from tsbench.training.recipe import Recipe
@@ -106,7 +106,7 @@ class _Source:
             recipe=Recipe(),
         )
 
-    def record(self, run: Run, data: Any, metrics: Metrics) -> Record:
+    def record(self, run: Run, data: Any, metrics: Metrics, diagnostics: Diagnostics | None = None) -> Record:
         return Record(
             key=run.key(),
             run=run,
@@ -115,6 +115,7 @@ class _Source:
             data=data,
             machine=ELSEWHERE,
             metrics=metrics,
+            diagnostics=diagnostics,
             imported=self.origin,
         )
 
@@ -224,6 +225,7 @@ def _from_forecasts(
     from tsbench.bench.runner import Prepared, data_facts, scores
     from tsbench.data.datasets import load_dataset
     from tsbench.evaluation.accuracy import chosen_windows, kept_losses, sample_forecasts
+    from tsbench.evaluation.residuals import Residuals
 
     horizon = _horizon(frame, source.path)
     tasks = [task for task in _tasks(plan) if task[2] == horizon and dataset in ("", task[0])]
@@ -233,6 +235,8 @@ def _from_forecasts(
             f"{_names(list(_tasks(plan)))}"
         )
     panel = load_dataset(data or tasks[0][0], data_dirs=data_dirs)
+    if panel.is_mapped:
+        raise ConfigError(f"{source.path}: forecasts of a mapped panel cannot be imported; import scores")
     prepared = Prepared.on(panel, torch.device("cpu"))
     for task in tasks:
         like = _tasks(plan)[task]
@@ -247,12 +251,14 @@ def _from_forecasts(
             rows = frame[frame["seed"] == seed] if "seed" in frame else frame
             forecast_NHC = prepared.scaler.apply(_laid_out(rows, panel, like, source.path), items_N1)
             run = source.run(like, int(seed))
-            totals = prepared.score(_Told(torch.from_numpy(forecast_NHC)), windows)
+            residuals = Residuals(panel.test, windows)
+            totals = prepared.score(_Told(torch.from_numpy(forecast_NHC)), windows, residuals.look)
             _, picks, _ = chosen_windows(windows, panel.seasonality)
             picked = _Told(torch.from_numpy(forecast_NHC[picks]))
             arrays = sample_forecasts(picked, panel.test, windows, prepared.scaler)
             arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
-            yield source.record(run, data_facts(panel), scores(totals, prepared, run)), arrays
+            diagnostics = Diagnostics.model_validate(residuals.tables())
+            yield source.record(run, data_facts(panel), scores(totals, prepared, run), diagnostics), arrays
 
 
 class _Told:
@@ -333,7 +339,7 @@ def _places(
             f"{path}: column {column!r}: not timestamps ({error}); write them like 2024-01-31 13:00"
         ) from error
     clock = pd.MultiIndex.from_arrays(
-        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps.astype("datetime64[ns]")]
+        [np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets)), panel.timestamps[:].astype("datetime64[ns]")]
     )
     row = clock.get_indexer(pd.MultiIndex.from_arrays([item, stamps]))
     first = np.where(row >= 0, row - (0 if column == "origin" else step), -1)

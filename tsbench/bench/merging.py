@@ -66,6 +66,7 @@ def merge(folders: Sequence[str | Path], output: str | Path, command: str = "") 
         protocol=sources[0].plan.protocol,
         differences=_once(line for source in sources for line in source.plan.differences),
         notes=[*notes, *_once(line for source in sources for line in source.plan.notes)],
+        folds={dataset: names for source in sources for dataset, names in source.plan.folds.items()},
         runs=list(runs.values()),
     )
     plan.save(output)

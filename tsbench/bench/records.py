@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 from uuid import uuid4
 
@@ -214,6 +215,9 @@ class Cost(_Value):
     """Median over chunks of steps, validation excluded; None for a model that is not trained."""
     train_step_ms: list[float]
     """Mean milliseconds of a step, one sample per chunk of steps."""
+    bare_step_ms: float | None = None
+    """The bare limit: median milliseconds of forward pass, backward pass and optimizer step for one batch that is
+    ready. None for a model that is not trained in steps."""
     predict_windows_per_second: float
     predict_samples: list[float]
     """Windows per second, one sample per repeat."""
@@ -251,6 +255,19 @@ class Cost(_Value):
     def shared_by(self) -> int:
         """Runs that shared the machine while speeds were read; 1: alone."""
         return self.num_workers * self.packed
+
+    @property
+    def share_of_bare_limit(self) -> float | None:
+        """How much of the bare limit's speed the training had. Of seeds that train together a seed's share of their
+        step counts, against the bare step of one alone."""
+        if self.bare_step_ms is None or not self.train_step_ms:
+            return None
+        return self.bare_step_ms / median(self.train_step_ms)
+
+    @property
+    def train_kilojoules(self) -> float | None:
+        """Energy of the training, looks at the validation part included; of seeds that trained together a share."""
+        return None if self.train_joules is None else self.train_joules * self.windows_seen / 1e6
 
 
 class Machine(_Value):
@@ -370,11 +387,13 @@ class KeptLosses(NamedTuple):
     """Squared error on scaled values, mean over steps, channels and items."""
     origins_per_loss: int
     """Consecutive origins that one value is the mean of."""
+    overlap: int
+    """Consecutive values whose targets share a row: a horizon, where every row is an origin and a value of its own."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Equal for runs of one task."""
-        return len(self.loss_M), self.origins_per_loss
+        return len(self.loss_M), self.overlap
 
 
 class RecordStore:
@@ -414,6 +433,17 @@ class RecordStore:
                 "delete it, and the next `tsbench run` makes it anew"
             ) from error
 
+    def set_aside_unreadable(self, keys: Iterable[str]) -> list[Path]:
+        """Rename those of these records that cannot be read. Returns where they lie now."""
+        aside = []
+        for key in keys:
+            try:
+                if key in self:
+                    self.read(key)
+            except ConfigError:
+                aside.append(self.path(key).replace(self.path(key).with_suffix(".unreadable")))
+        return aside
+
     def keys(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("??/*.json"))
 
@@ -440,7 +470,11 @@ class RecordStore:
         with np.load(path) as file:
             if "squared_loss" not in file.files:
                 return None
-            return KeptLosses(file["squared_loss"].astype(np.float64), int(file["origins_per_loss"]))
+            loss_M, together = file["squared_loss"].astype(np.float64), int(file["origins_per_loss"])
+            if "overlap" in file.files:
+                return KeptLosses(loss_M, together, int(file["overlap"]))
+            every_row = 1 + (self.read(key).run.horizon + together - 2) // together  # what older records mean
+            return KeptLosses(loss_M, together, min(every_row, len(loss_M)))
 
 
 def forecaster_path(folder: Path, key: str) -> Path:
@@ -486,6 +520,8 @@ class Plan(_Value):
     """Sentences about models whose recipe is not the common one."""
     notes: list[str] = []
     """What was inferred rather than told."""
+    folds: dict[str, list[str]] = {}
+    """Datasets that are cross-validated with a training for each origin, and what their folds are called, in order."""
     runs: list[PlannedRun]
 
     def save(self, folder: Path) -> None:
@@ -562,7 +598,8 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
     Columns: `dataset, label, model, context_length, horizon, seed, status, reason, imported`, then every metric and
     cost of `Metrics` and `Cost` that is one number, `fit_seconds`, `device`, and `argument.*` and `recipe.*` for every
     keyword, a list or a table in words. Where a run has quantiles, also `wql`, `crps_scaled`, and `coverage` and
-    `width` of its widest interval.
+    `width` of its widest interval. `fold` counts the folds of a cross-validation from 1 and `fold_of` is what they are
+    folds of; elsewhere these are 0 and the dataset.
     A metric that a failed run does not have is NaN.
 
     everything: also the runs of earlier experiments that the folder still keeps; their label is their model's name.
@@ -571,9 +608,35 @@ def load_records(folder: str | Path, *, everything: bool = False) -> pd.DataFram
 
     folder = Path(folder)
     store = RecordStore(folder)
-    labels = {planned.run.key(): planned.label for planned in Plan.load(folder).runs}
+    plan = Plan.load(folder)
+    labels = {planned.run.key(): planned.label for planned in plan.runs}
+    folds = {fold: (name, place) for name, folds in plan.folds.items() for place, fold in enumerate(folds, start=1)}
     keys: Iterable[str] = store.keys() if everything else (key for key in labels if key in store)
-    return pd.DataFrame([_row(store.read(key), labels.get(key)) for key in keys], columns=None)
+    frame = pd.DataFrame([_row(store.read(key), labels.get(key)) for key in keys])
+    if not frame.empty:
+        frame["fold_of"], frame["fold"] = zip(*(folds.get(name, (name, 0)) for name in frame["dataset"]), strict=True)
+    return frame
+
+
+def load_item_metrics(folder: str | Path) -> pd.DataFrame:
+    """One row per item of each finished run of the experiment that was last run in a folder; none of datasets with one.
+
+    Columns: `dataset, model, context_length, horizon, seed, label, item`, then `mae, rmse, smape, mase, rmsse, wape`
+    and `bias`, means over channels in original units; NaN where an item has no window, or nothing to divide by.
+    """
+    import numpy as np
+    import pandas as pd
+
+    about = ("dataset", "model", "context_length", "horizon", "seed")
+    store, frames = RecordStore(Path(folder)), []
+    for planned in Plan.load(Path(folder)).runs:
+        arrays = store.arrays(planned.run.key())
+        found = {name.removeprefix("item_"): values for name, values in arrays.items() if name.startswith("item_")}
+        if found:
+            items = arrays.get("items", np.arange(len(found["mae"])))  # records of older versions do not name them
+            run = {name: getattr(planned.run, name) for name in about}
+            frames.append(pd.DataFrame({**run, "label": planned.label, "item": items, **found}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=[*about, "label", "item"])
 
 
 _METRICS = (
@@ -598,6 +661,8 @@ _COSTS = (
     "num_parameters",
     "flops_per_window",
     "train_windows_per_second",
+    "bare_step_ms",
+    "share_of_bare_limit",
     "predict_windows_per_second",
     "latency_p50_ms",
     "latency_p95_ms",

@@ -40,14 +40,15 @@ from tsbench.bench.records import (
     write_durably,
     written,
 )
+from tsbench.data.blocks import ScaledRows, scaled_rows, windows_of
 from tsbench.data.panel import Panel
 from tsbench.data.scaling import Scaler
 from tsbench.data.splits import PARTS
 from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.evaluation.accuracy import (
-    EVALUATION_BATCH_SIZE,
     Forecasts,
+    JoinedLosses,
     evaluate,
     kept_losses,
     points_digest,
@@ -63,6 +64,7 @@ from tsbench.evaluation.throughput import (
     Inference,
     PeakMemory,
     flops_per_window,
+    measure_bare_step,
     measure_inference,
 )
 from tsbench.models.registry import model_spec
@@ -71,6 +73,9 @@ from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
 from tsbench.training.progress import Progress
+
+FEW_WINDOWS = 256
+"""Of the validation part, where only speed is read."""
 
 
 def run_plan(
@@ -149,11 +154,11 @@ class _ToAll:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A panel, its scalers, and its scaled values on the device."""
+    """A panel, its scalers, and its scaled values on the device, or what reads them there."""
 
     panel: Panel
     scaler: Scaler
-    values_TC: torch.Tensor
+    values_TC: torch.Tensor | ScaledRows
     scaler_is_blind: bool
     covariate_scaler: Scaler | None
     covariates: CovariateRows | None
@@ -166,7 +171,7 @@ class Prepared:
         return cls(
             panel,
             scaler,
-            torch.from_numpy(scaler.apply_to(panel)).to(device),
+            scaled_rows(panel, scaler, device),
             scaler_is_blind(scaler, panel),
             covariate_scaler,
             CovariateRows.of(panel, covariate_scaler, device),
@@ -177,7 +182,7 @@ class Prepared:
         parts = {part: getattr(self.panel, part) for part in PARTS}
         covariates = self.covariates_for(run)
         return {
-            name: Windows.of(part, self.values_TC, run.context_length, run.horizon, covariates)
+            name: windows_of(part, self.values_TC, run.context_length, run.horizon, covariates)
             for name, part in parts.items()
         }
 
@@ -204,8 +209,9 @@ class Prepared:
         self, forecaster: Forecasts, windows: Windows, look: Callable[[torch.Tensor, torch.Tensor], None] | None = None
     ) -> ErrorTotals:
         """On the test part."""
-        seasonal = seasonal_errors(self.panel.test, windows.context_length, windows.horizon)
-        return evaluate(forecaster, windows, self.scaler, seasonal, look=look)
+        test, lengths = self.panel.test, (windows.context_length, windows.horizon)
+        joined = JoinedLosses(test, *lengths) if self.panel.is_mapped else None
+        return evaluate(forecaster, windows, self.scaler, seasonal_errors(test, *lengths), look=look, joined=joined)
 
     def naive2(self, run: Run) -> ErrorTotals | None:
         """What OWA compares with. It is defined for one forecast per item, as in M4."""
@@ -214,7 +220,8 @@ class Prepared:
             points = run.recipe.model_copy(update={"quantiles": []})
             question = run.model_copy(update={"model": "naive2", "arguments": {}, "recipe": points})
             windows, reference = self.windows(question)["test"], self.forecaster(question).build(0).eval()
-            is_defined = len(windows) == len(windows.items_N.unique())
+            each_I = self.panel.test.window_starts(*task).counts_I
+            is_defined = each_I.max() == 1 and not self.panel.is_mapped
             self.references[task] = self.score(reference, windows) if is_defined else None
         return self.references[task]
 
@@ -394,9 +401,10 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     memory.mib = max(memory.mib, fitted.memory.mib)
     with clock("measure"):
         inference = measure_inference(forecaster, windows["validation"])
+        bare_step_ms = measure_bare_step(forecaster, windows["train"])
     answer = {
         "metrics": scores(totals, prepared, run),
-        "cost": _cost(fitted, panel.num_channels, inference, memory, clock.seconds),
+        "cost": _cost(fitted, panel.num_channels, _speed(forecaster, inference, bare_step_ms), memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
@@ -407,6 +415,7 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     arrays |= kept_losses(totals, panel.test, run.context_length, run.horizon)
     if panel.has_items:
         arrays |= {f"item_{name}": values_I for name, values_I in item_metrics(totals).items()}
+        arrays["items"] = np.array(panel.items)
     return answer, arrays
 
 
@@ -431,26 +440,25 @@ def _audit(run: Run, prepared: Prepared, windows: dict[str, Windows], forecaster
     parts = [getattr(panel, part) for part in PARTS]
     return Audit(
         scaler_is_blind=prepared.scaler_is_blind,
-        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler, prepared.values_TC),
+        forecasts_are_blind=forecasts_are_blind(forecaster, windows["test"], prepared.scaler),
         targets_in_their_parts=targets_lie_in_their_parts(parts, run.context_length, run.horizon),
         num_windows={part: len(found) for part, found in windows.items()},
         receptive_field=receptive_field(forecaster),
     )
 
 
-def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemory, seconds: dict[str, float]) -> Cost:
+def _cost(fitted: Fitted, channels: int, speed: dict[str, Any], memory: PeakMemory, seconds: dict[str, float]) -> Cost:
     forecaster, log = fitted.forecaster, fitted.forecaster.training_log
     in_clocks = log.train_seconds + log.validate_seconds + log.gradient_seconds + log.log_seconds
     building = max(seconds["fit"] - in_clocks, 0.0)
     return Cost(
         num_parameters=sum(parameter.numel() for parameter in forecaster.parameters()),
         flops_per_window=flops_per_window(forecaster, channels),
-        **_speed(forecaster, inference),
+        **speed,
         packed=fitted.packed,
         step_graph=log.graph,
         # Of seeds that were trained together: an equal share, as if all had seen as many windows.
         train_joules=fitted.meter.per_thousand(log.windows_seen * fitted.packed),
-        predict_joules=inference.joules,
         gpu_busy_percent=fitted.meter.busy_percent,
         energy_note=fitted.meter.note,
         peak_memory_mib=memory.mib,
@@ -469,13 +477,14 @@ def _cost(fitted: Fitted, channels: int, inference: Inference, memory: PeakMemor
     )
 
 
-def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
-    """The part of a cost that is read from a clock in repeats."""
+def _speed(forecaster: Forecaster, inference: Inference, bare_step_ms: float | None) -> dict[str, Any]:
+    """The part of a cost that is read in repeats."""
     chunks = forecaster.training_log.chunks
     samples = [seconds / steps for steps, seconds in chunks[1:] or chunks]  # the first warms up
     return {
         "train_windows_per_second": forecaster.recipe.batch_size / float(np.median(samples)) if samples else None,
         "train_step_ms": [1000 * sample for sample in samples],
+        "bare_step_ms": bare_step_ms,
         "predict_windows_per_second": inference.median_windows_per_second,
         "predict_samples": inference.windows_per_second,
         "predict_batch_size": inference.batch_size,
@@ -483,6 +492,7 @@ def _speed(forecaster: Forecaster, inference: Inference) -> dict[str, Any]:
         "latency_quantiles_ms": inference.latency_quantiles_ms,
         "latency_p50_ms": inference.latency_ms(50),
         "latency_p95_ms": inference.latency_ms(95),
+        "predict_joules": inference.joules,
     }
 
 
@@ -502,10 +512,10 @@ def measured_alone(record: Record, prepared: Prepared) -> Record:
     windows = prepared.windows(record.run)
     forecaster = prepared.forecaster(record.run.model_copy(update={"recipe": short}))
     with PeakMemory(prepared.values_TC.device) as memory:
-        forecaster.fit_windows(
-            windows["train"], windows["validation"].head(EVALUATION_BATCH_SIZE), seed=record.run.seed
-        )
-    anew = {**_speed(forecaster, measure_inference(forecaster, windows["validation"])), "num_workers": 1, "packed": 1}
+        forecaster.fit_windows(windows["train"], windows["validation"].head(FEW_WINDOWS), seed=record.run.seed)
+    inference = measure_inference(forecaster, windows["validation"])
+    bare_step_ms = measure_bare_step(forecaster, windows["train"])
+    anew = {**_speed(forecaster, inference, bare_step_ms), "num_workers": 1, "packed": 1}
     if cost.packed > 1:
         anew["peak_memory_mib"] = memory.mib
     return record.model_copy(update={"cost": cost.model_copy(update=anew)})
@@ -523,7 +533,7 @@ def seconds_by_probe(run: Run, prepared: Prepared) -> float:
     """What a run will take if it does not stop early, judged by two timed steps and one batch of validation."""
     short = run.model_copy(update={"recipe": run.recipe.model_copy(update={"max_steps": 4, "validate_every": 2})})
     windows = prepared.windows(run)
-    one_batch = windows["validation"].head(EVALUATION_BATCH_SIZE)
+    one_batch = windows["validation"].head(FEW_WINDOWS)
     try:
         forecaster = prepared.forecaster(short).fit_windows(windows["train"], one_batch, seed=run.seed)
     except Exception:  # the run will say so itself

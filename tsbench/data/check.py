@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -14,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from tsbench.data.cards import DatasetCard, read_card
-from tsbench.data.files import read_bytes
+from tsbench.data.files import content_digests
 from tsbench.data.panel import Panel, Part
 from tsbench.errors import DataError, MachineError
 
+_LOOK_AT_VALUES = 1 << 22
+"""Of an item, from its first row on."""
 _LOOK_AT = 50
 """Series whose autocorrelation is taken: enough to see a season, and quick with 50,000 items."""
 
@@ -71,6 +72,7 @@ def autocorrelation(part: Part, lag: int) -> float | None:
     found = []
     for item in np.argsort(-lengths, kind="stable")[:_LOOK_AT]:
         low, high = part.bounds[item]
+        high = min(high, low + max(_LOOK_AT_VALUES // part.panel.num_channels, 4 * lag))
         changes = np.diff(part.panel.values[low:high, :_LOOK_AT].astype(np.float64), axis=0)
         if len(changes) < 3 * lag:
             break
@@ -84,12 +86,15 @@ def autocorrelation(part: Part, lag: int) -> float | None:
 
 
 def _oddities(panel: Panel) -> Iterator[str]:
+    if panel.is_mapped:
+        yield "nobody has looked for outliers and sentinels: the panel is mapped"
+        return
     train = panel.train.values
     still = np.fmax.reduce(train, axis=0) == np.fmin.reduce(train, axis=0)
     for name in _few([panel.channels[c] for c in np.flatnonzero(still)]):
         yield f"{name} is constant in the training rows"
     item = np.repeat(np.arange(len(panel.items)), np.diff(panel.offsets))
-    by_item = pd.DataFrame(panel.values).groupby(item)
+    by_item = pd.DataFrame(panel.values[:]).groupby(item)
     for channel, name in enumerate(panel.channels):
         column = panel.values[:, channel]
         low, middle, high = (by_item[channel].quantile(share).to_numpy()[item] for share in (0.25, 0.5, 0.75))
@@ -135,7 +140,7 @@ def write_card(path: Path, panel: Panel, file: Path, told: Mapping[str, Any]) ->
         "file": file.name,
     }
     if file.is_file():
-        facts["sha256"] = hashlib.sha256(read_bytes(file).replace(b"\r\n", b"\n")).hexdigest()
+        facts["sha256"] = content_digests(file)[0]
     facts |= {key: value for key, value in told.items() if key != "split"}
     facts |= {"freq": panel.freq, "seasonality": panel.seasonality, "targets": list(panel.channels)}
     if panel.channels == ("value",) and "targets" not in told:

@@ -11,7 +11,8 @@ from pathlib import Path
 from tsbench.data.cards import DatasetCard, list_cards, load_card, read_card
 from tsbench.data.catalogue import groups, is_group, members
 from tsbench.data.download import fetch
-from tsbench.data.files import is_unverified, read_verified
+from tsbench.data.files import is_unverified, read_verified, verify
+from tsbench.data.large_files import mapped_panel, refuse_larger_than_memory
 from tsbench.data.panel import About, Panel
 from tsbench.data.readers import continued, panel_of, read_panel, read_sheet, sheet_of_bytes
 from tsbench.data.sheet import Sheet
@@ -74,15 +75,19 @@ def panel_of_card(card: DatasetCard, data_dirs: Sequence[Path]) -> Panel:
         except (ConfigError, TypeError) as error:
             raise ConfigError(f"{where}: {error}") from error
         return replace(panel, name=card.name, about=about, defects=card.defects)
-    sheets = [_sheet(one, data_dirs) for one in card.each_file()]
-    sheet = sheets[0] if len(sheets) == 1 else continued(sheets, card)
     defects = card.defects
     if any(is_unverified(one) for one in card.each_file()):
         defects += ("The content was not verified: no checksum of the file is known.",)
+    if card.memory == "mapped":
+        path = fetch(card, data_dirs)
+        return mapped_panel(path, card, name=card.name, about=about, defects=defects, verify=lambda: verify(path, card))
+    sheets = [_sheet(one, data_dirs) for one in card.each_file()]
+    sheet = sheets[0] if len(sheets) == 1 else continued(sheets, card)
     return panel_of(sheet, card, name=card.name, about=about, defects=defects)
 
 
 def _sheet(card: DatasetCard, data_dirs: Sequence[Path]) -> Sheet:
     """What the card's first file holds."""
     path = fetch(card, data_dirs)
+    refuse_larger_than_memory(path)
     return read_sheet(path, card) if path.is_dir() else sheet_of_bytes(read_verified(path, card), str(path), card)

@@ -154,7 +154,7 @@ def _append(answer: requests.Response, part: Path, have: int, card: DatasetCard)
     length = answer.headers.get("Content-Length", "")
     total = have + int(length) if length.isdecimal() else None
     most = largest(card)
-    with part.open("ab" if have else "wb") as file, _progress(str(card.file), have, total) as advance:
+    with part.open("ab" if have else "wb") as file, progress(str(card.file), have, total) as advance:
         if total is not None and total > most:
             raise DataError(_too_large(answer.url, in_bytes(total), most))
         for piece in answer.iter_content(_PIECE):
@@ -180,7 +180,7 @@ def _verify(part: Path, card: DatasetCard, url: str) -> None:
 
 
 @contextmanager
-def _progress(title: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
+def progress(title: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, silence elsewhere; what is yielded is told of each piece."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn

@@ -17,6 +17,19 @@ from tsbench.errors import DataError
 
 _Entry = Mapping[str, Any]
 
+_ROLES = {
+    "past_feat_dynamic_real": "past",
+    "past_feat_dynamic_cat": "past",
+    "feat_dynamic_real": "known",
+    "feat_dynamic_cat": "known",
+    "feat_static_real": "static",
+    "feat_static_cat": "static",
+}
+"""What GluonTS's names say of when a covariate is known."""
+
+MOST_CATEGORIES = 100
+"""Of a covariate with a category for each row: each category is a column of the panel."""
+
 
 def entries_of(source: Any) -> list[_Entry] | None:
     """The dicts of whatever gives dicts, one for each series or row; None for other things, and where rows can be had
@@ -68,7 +81,8 @@ def sheet_of_entries(entries: Sequence[_Entry], where: str, reading: Reading) ->
     """What series as dicts hold: `start` and `target`, as in GluonTS, or a sequence of timestamps beside others.
 
     target: `[T]`, or `[C, T]` for several channels. The step of time is that of the `start` where this is a Period,
-    that of the timestamps where there are some, else the one that is told. Raises DataError with the entry's number.
+    that of the timestamps where there are some, else the one that is told. Covariates are the keys that are told, and
+    those with GluonTS's names (`feat_dynamic_real` and so on). Raises DataError with the entry's number.
     """
     for number, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
@@ -81,13 +95,17 @@ def sheet_of_entries(entries: Sequence[_Entry], where: str, reading: Reading) ->
     time = _key(entries[0], reading.time_column, TIME_NAMES, sequence=True)
     notes = ["format: series as dicts, one item for each"]
     names, item_key = _items(entries, where, reading)
-    targets = _targets(entries[0], where, [time, item_key], reading)
+    roles = _roles(entries, where, reading)
+    targets = _targets(entries[0], where, [time, item_key, *(key for keys in roles.values() for key in keys)], reading)
     series = [_values(entry, targets, f"{where}, entry {number}") for number, entry in enumerate(entries)]
     channels = _channels(series, targets, where)
-    used = {time, item_key, "start", *targets}
+    lengths = np.array([len(values) for values in series])
+    covariates = {role: _dynamic(entries, roles[role], role, lengths, where, notes) for role in ("past", "known")}
+    static = _static(entries, roles["static"], where, reading)
+    used = {time, item_key, "start", *targets, *roles["past"], *roles["known"], *static.attrs["keys"]}
+    notes += _about_roles(roles, used, reading)
     rest = [repr(key) for key in entries[0] if key not in used]
     notes += [f"left out: {', '.join(rest[:8])}{', ...' if len(rest) > 8 else ''}"] if rest else []
-    lengths = np.array([len(values) for values in series])
     codes = np.repeat(np.arange(len(series)), lengths)
     counted = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     freq = None
@@ -98,14 +116,16 @@ def sheet_of_entries(entries: Sequence[_Entry], where: str, reading: Reading) ->
         stamps = _counted_stamps(firsts, lengths, counted, freq, where)
     return Sheet(
         where=where,
-        values=np.concatenate(series),
+        values=np.concatenate([np.concatenate(series), *(values for _, values in covariates.values())], axis=1),
         timestamps=pd.DatetimeIndex(stamps),
         codes=codes,
         items=names,
-        channels=channels,
+        channels=(*channels, *(name for found, _ in covariates.values() for name in found)),
         place=lambda row, column: f"{where}, entry {codes[row]}, value {counted[row]}",
         notes=tuple(notes),
         freq=freq,
+        static=None if static.empty else static,
+        roles={role: found for role, (found, _) in covariates.items()},
     )
 
 
@@ -155,21 +175,24 @@ def _is_numbers(value: Any) -> bool:
 
 def _values(entry: _Entry, targets: Sequence[str], at: str) -> np.ndarray:
     """`[T, C]` of an entry."""
-    columns = []
-    for key in targets:
-        try:
-            values = np.asarray(entry[key], dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{at}, {key!r}: not numbers, or rows of different lengths ({error})") from None
-        if values.ndim not in (1, 2):
-            raise DataError(f"{at}, {key!r}: {values.ndim} dimensions; give [rows] or [channels, rows]")
-        columns.append(np.atleast_2d(values).T)
+    columns = [_numbers(entry[key], f"{at}, {key!r}") for key in targets]
     if len({len(column) for column in columns}) > 1:
         raise DataError(f"{at}: {', '.join(map(repr, targets))} differ in length; give all the same number of rows")
-    found = np.concatenate(columns, axis=1)
-    if np.isinf(found).any() or (np.abs(found) > np.finfo(np.float32).max).any():
+    return np.concatenate(columns, axis=1)
+
+
+def _numbers(value: Any, at: str) -> np.ndarray:
+    """`[T, C]` from `[T]` or `[C, T]`."""
+    try:
+        is_nested = getattr(value, "dtype", None) == np.dtype(object)  # as Parquet has lists of lists: arrays in one
+        values = np.asarray(list(value) if is_nested else value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{at}: not numbers, or rows of different lengths ({error})") from None
+    if values.ndim not in (1, 2):
+        raise DataError(f"{at}: {values.ndim} dimensions; give [rows] or [channels, rows]")
+    if np.isinf(values).any() or (np.abs(values) > np.finfo(np.float32).max).any():
         raise DataError(f"{at}: a value is not finite, or larger than float32 holds (3.4e38); replace it")
-    return found
+    return np.atleast_2d(values).T
 
 
 def _channels(series: Sequence[np.ndarray], targets: Sequence[str], where: str) -> tuple[str, ...]:
@@ -182,6 +205,116 @@ def _channels(series: Sequence[np.ndarray], targets: Sequence[str], where: str) 
     if counts[0] == len(targets):
         return tuple(map(str, targets))
     return tuple(f"{targets[0]}_{number}" for number in range(1, counts[0] + 1))
+
+
+def _roles(entries: Sequence[_Entry], where: str, reading: Reading) -> dict[str, list[str]]:
+    """The keys of the covariates by role: those told, then those that GluonTS's names tell, unless nobody has any."""
+    roles = {"past": list(reading.past), "known": list(reading.known), "static": list(reading.static)}
+    told = {*(reading.targets or ()), *(key for keys in roles.values() for key in keys)}
+    missing = [key for keys in roles.values() for key in keys if key not in entries[0]]
+    if missing:
+        raise DataError(f"{where}: no key {missing[0]!r}; there are {', '.join(map(repr, list(entries[0])[:12]))}")
+    for key, role in _ROLES.items():
+        if key in entries[0] and key not in told and any(_holds_something(entry[key]) for entry in entries):
+            roles[role].append(key)
+    return roles
+
+
+def _holds_something(value: Any) -> bool:
+    """Hugging Face's datasets write None where there is no covariate, others an empty list."""
+    return value is not None and np.size(value) > 0
+
+
+def _about_roles(roles: Mapping[str, Sequence[str]], used: set[str | None], reading: Reading) -> list[str]:
+    """What was found by its name rather than told."""
+    told = {*reading.past, *reading.known, *reading.static}
+    found = [f"{key} ({role})" for role, keys in roles.items() for key in keys if key in used and key not in told]
+    return [f"covariates: {', '.join(found)}"] if found else []
+
+
+def _dynamic(
+    entries: Sequence[_Entry], keys: Sequence[str], role: str, lengths: np.ndarray, where: str, notes: list[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and values `[T, K]` of the covariates with a value for each row."""
+    names: list[str] = []
+    columns = [np.empty((int(lengths.sum()), 0))]
+    for key in keys:
+        found = [_numbers(entry[key], f"{where}, entry {number}, {key!r}") for number, entry in enumerate(entries)]
+        beyond = np.array([len(values) for values in found]) - lengths
+        wrong = np.flatnonzero((beyond < 0) | ((beyond > 0) & (role == "past")))
+        if wrong.size:
+            at = f"{where}, entry {wrong[0]}, {key!r}"
+            shape = "[rows] or [covariates, rows]" + (", with more rows for the future" if role == "known" else "")
+            raise DataError(f"{at}: {len(found[wrong[0]]):,} values for {lengths[wrong[0]]:,} rows; give {shape}")
+        if beyond.any():
+            notes.append(
+                f"left out: up to {int(beyond.max()):,} rows of {key!r} after the last value of the target; "
+                "Forecaster.predict takes them as its future"
+            )
+        own = _channels(found, [key], where)
+        values = np.concatenate([values[:length] for values, length in zip(found, lengths, strict=True)])
+        if key.endswith("_cat"):
+            own, values = _flags(own, values, where)
+        names += own
+        columns.append(values)
+    return tuple(names), np.concatenate(columns, axis=1)
+
+
+def _flags(names: Sequence[str], values: np.ndarray, where: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """A column of zeros and ones for each category of each column `[T, K]`."""
+    found: list[str] = []
+    columns = []
+    for name, column in zip(names, values.T, strict=True):
+        categories = np.unique(column)
+        if np.isnan(categories).any() or len(categories) > MOST_CATEGORIES:
+            problem = "a missing category" if np.isnan(categories).any() else f"{len(categories):,} categories"
+            raise DataError(
+                f"{where}, {name!r}: {problem}, at most {MOST_CATEGORIES} are read, one in each row; group them, or "
+                "leave the key out"
+            )
+        found += [f"{name}={category:g}" for category in categories]
+        columns += [column == category for category in categories]
+    return tuple(found), np.stack(columns, axis=1).astype(np.float64)
+
+
+def _static(entries: Sequence[_Entry], keys: Sequence[str], where: str, reading: Reading) -> pd.DataFrame:
+    """A row for each entry; `attrs["keys"]` are those that are in it.
+
+    Where nobody asked for a key, it is passed over if it tells nothing: of a single entry, and a category of each
+    entry's own, which is but another name for it.
+    """
+    columns: dict[str, pd.Series] = {}
+    used = []
+    for key in keys:
+        cells = _static_cells(entries, key, where)
+        tell = list(cells)
+        if key not in reading.static:
+            tell = [n for n in cells if len(cells) > 1 and (key.endswith("_real") or not cells[n].is_unique)]
+        columns |= {_numbered(key, n, len(cells.columns)): cells[n] for n in tell}
+        used += [key] if tell else []
+    table = pd.DataFrame(columns)
+    table.attrs["keys"] = used
+    return table
+
+
+def _static_cells(entries: Sequence[_Entry], key: str, where: str) -> pd.DataFrame:
+    """A row for each entry, a column for each of the key's values; categories as words."""
+    found = [np.atleast_1d(np.asarray(entry[key])) for entry in entries]
+    other = next((n for n, cells in enumerate(found) if cells.shape != found[0].shape or cells.ndim > 1), None)
+    if other is not None:
+        raise DataError(
+            f"{where}, entry {other}, {key!r}: an array of shape {found[other].shape}, in entry 0 of {found[0].shape}; "
+            "give one value, or [covariates], as many in all"
+        )
+    cells = pd.DataFrame(np.stack(found)).infer_objects()
+    empty = (cells.isna() | cells.isin([np.inf, -np.inf])).to_numpy().any(axis=1)
+    if empty.any():
+        raise DataError(f"{where}, entry {int(np.argmax(empty))}, {key!r}: a value is missing or not finite; fill it")
+    return cells.astype(str) if key.endswith("_cat") else cells
+
+
+def _numbered(key: str, number: Any, count: int) -> str:
+    return key if count == 1 else f"{key}_{number + 1}"
 
 
 def _starts(entries: Sequence[_Entry], where: str, reading: Reading, notes: list[str]) -> tuple[np.ndarray, str]:

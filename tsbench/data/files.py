@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tsbench.data.cards import DatasetCard
-from tsbench.data.unpacking import LARGEST, unpacked
+from tsbench.data.unpacking import LARGEST, unpacked, unpacked_pieces
 from tsbench.errors import DataError
 from tsbench.resources import resource_dir
 
@@ -130,6 +130,43 @@ def mismatch(raw: bytes, data: bytes, card: DatasetCard) -> str:
     if expected in found:
         return ""
     return f"{kind} {found[0][:16]}...{of}, but the card {card.name!r} expects {expected[:16]}..."
+
+
+def content_digests(path: Path) -> tuple[str, str]:
+    """sha256 of a file's unpacked bytes, with LF line ends and as they are; the file need not fit into memory."""
+    with_lf, as_it_is, kept = hashlib.sha256(), hashlib.sha256(), b""
+    for piece in unpacked_pieces(path, _PIECE):
+        as_it_is.update(piece)
+        piece = kept + piece
+        kept = b"\r" if piece.endswith(b"\r") else b""  # the line may end in the next piece
+        with_lf.update(piece[: len(piece) - len(kept)].replace(b"\r\n", b"\n"))
+    with_lf.update(kept)
+    return with_lf.hexdigest(), as_it_is.hexdigest()
+
+
+def verify(path: Path, card: DatasetCard) -> None:
+    """What `read_verified` checks, of a file that need not fit into memory. Raises DataError on a mismatch."""
+    if card.sha256:
+        expected, found = card.sha256, content_digests(path)
+    elif card.checksum:
+        kind, expected = card.checksum.split(":")
+        digest = hashlib.md5(usedforsecurity=False)
+        if kind == "git":
+            digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        with path.open("rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+        found = (digest.hexdigest(), "")
+    else:
+        return
+    if expected not in found:
+        raise DataError(
+            f"{path}: checksum {found[0][:16]}..., but the card {card.name!r} expects {expected[:16]}...; replace the "
+            f"file, or run on it under its own path: `tsbench run {path}`"
+        )
+
+
+_PIECE = 1 << 23
 
 
 def _checksum(kind: str, content: bytes) -> str:

@@ -32,9 +32,7 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
     if reading.layout == "rows" or (reading.layout is None and _is_series_a_row(table)):
         return _of_rows(table, reading)
     notes = list(table.notes)
-    columns = _time_columns(table, reading, notes)
-    timestamps = _timestamps(table, columns, reading, notes) if columns else None
-    item_columns = _item_columns(table, columns, timestamps, reading, notes)
+    columns, timestamps, item_columns = _clock_and_items(table, reading, notes)
     codes, items = _items(table, item_columns)
     taken = [*columns, *item_columns, *_covariates(table, [*columns, *item_columns], reading)]
     labels = _labels(table, taken, codes, len(items), reading, notes) if item_columns else []
@@ -57,6 +55,22 @@ def sheet_of(table: Table, reading: Reading) -> Sheet:
         static=_static(table, codes, items, reading),
         is_counted=is_counted,
     )
+
+
+def told_columns(table: Table, sheet: Sheet, reading: Reading) -> Reading:
+    """The reading that says of its own columns what `sheet_of` found in this table: for further rows of the file."""
+    columns, _, item_columns = _clock_and_items(table, reading, [])
+    found = {"time_column": tuple(columns) or None, "item_columns": tuple(item_columns) or None}
+    layout = "long" if item_columns else "wide"
+    return reading.model_copy(update={**found, "layout": layout, "targets": sheet.channels})
+
+
+def _clock_and_items(
+    table: Table, reading: Reading, notes: list[str]
+) -> tuple[list[str], pd.DatetimeIndex | None, list[str]]:
+    columns = _time_columns(table, reading, notes)
+    timestamps = _timestamps(table, columns, reading, notes) if columns else None
+    return columns, timestamps, _item_columns(table, columns, timestamps, reading, notes)
 
 
 def _present(table: Table, columns: Sequence[str], what: str) -> list[str]:

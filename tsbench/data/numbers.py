@@ -171,11 +171,15 @@ def to_float32(values: np.ndarray, channels: tuple[str, ...], where: str) -> np.
     has_holes = np.isnan(values).any()
     spread = (np.nanstd if has_holes else np.std)(values, axis=0) if len(values) else np.zeros(values.shape[1])
     lost = np.fmax.reduce(np.abs(values - rounded), axis=0, initial=0)
-    # A level of 1e9 with a spread of 1 would be rounded away silently.
+    refuse_lost(lost, spread, channels, where)
+    return rounded
+
+
+def refuse_lost(lost: np.ndarray, spread: np.ndarray, channels: tuple[str, ...], where: str) -> None:
+    """Raises DataError where float32 rounds by too much of the spread: a level of 1e9 with a spread of 1."""
     bad = np.flatnonzero((lost > 1e-3 * spread) & (spread > 0))
     if bad.size:
         raise DataError(
             f"{where}, column {channels[bad[0]]!r}: its values vary by {spread[bad[0]]:.3g} around a level that "
             f"float32 rounds by up to {lost[bad[0]]:.3g}; subtract a constant from the column or drop it"
         )
-    return rounded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
@@ -11,6 +12,7 @@ from numbers import Integral
 import numpy as np
 
 from tsbench.data.covariates import Covariates, Roles
+from tsbench.data.mapped import MappedRows, RegularStamps, stretches
 from tsbench.data.splits import PARTS, Origins, SplitByFractions, SplitByOrigins, SplitRule, cut
 from tsbench.errors import DataError
 
@@ -31,11 +33,12 @@ class Panel:
     """One contiguous float32 array of all items, one after the other, and what is known about it."""
 
     name: str
-    values: np.ndarray
-    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory.
+    values: np.ndarray | MappedRows
+    """`[T_total, C]`, float32, row-major: a window is one contiguous run of memory, or of a file.
 
-    NaN is the mask: that value is in no statistic, no loss and no score; contexts hold `scaling.seen` in its place."""
-    timestamps: np.ndarray
+    NaN is the mask: that value is in no statistic, no loss and no score; contexts hold `scaling.seen` in its place. Not
+    of a file, which has no holes."""
+    timestamps: np.ndarray | RegularStamps
     """`[T_total]`, datetime64[ns], increasing within an item."""
     channels: tuple[str, ...]
     freq: str
@@ -61,7 +64,8 @@ class Panel:
     def __post_init__(self) -> None:
         if self.offsets is None:
             object.__setattr__(self, "offsets", np.array([0, len(self.values)], dtype=np.int64))
-        if self.values.dtype != np.float32 or not self.values.flags.c_contiguous or self.values.ndim != 2:
+        is_in_rows = self.is_mapped or self.values.flags.c_contiguous  # type: ignore[union-attr]
+        if self.values.dtype != np.float32 or not is_in_rows or self.values.ndim != 2:
             raise DataError(f"{self.name}: values must be one row-major float32 array of rows x channels")
         if self.covariates is not None:
             sizes = [(len(self.values), len(self.roles.columns)), (len(self.items), len(self.roles.static))]
@@ -97,7 +101,7 @@ class Panel:
     @cached_property
     def has_holes(self) -> bool:
         """Whether values are masked: one look at all of them, once. Without holes nothing is spent on them."""
-        return bool(np.isnan(self.values.min(initial=0)))
+        return not self.is_mapped and bool(np.isnan(self.values[:].min(initial=0)))
 
     @cached_property
     def _account_of_holes(self) -> list[str]:
@@ -106,8 +110,19 @@ class Panel:
         parts = (self.train, self.validation, self.test)
         found = [(part.name, int(np.isnan(values).sum()), values.size) for part in parts for values in [part.values]]
         shares = ", ".join(f"{count:,} ({count / size:.2%}) of {name}" for name, count, size in found)
-        total = int(np.isnan(self.values).sum())
+        total = int(np.isnan(self.values[:]).sum())
         return [f"mask: {total:,} values are missing, {shares}; they are neither learned from nor scored"]
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the values lie in a file and may be more than memory holds."""
+        return isinstance(self.values, MappedRows)
+
+    def stretches(self) -> Iterator[tuple[int, int]]:
+        """First row and row after the last of parts that fit into memory, in order; of values in memory, all rows."""
+        if not self.is_mapped:
+            return iter([(0, len(self.values))])
+        return stretches(len(self.values), self.num_channels)
 
     def folds(self) -> list[Panel]:
         """A panel for each fold of a cross-validation, `name_fold1` and so on; this one alone where there is none."""
@@ -136,8 +151,10 @@ class Panel:
     def fingerprint(self) -> str:
         """Of everything that could change a score: values, clock, names, seasonality, rows of each part, covariates."""
         digest = hashlib.sha256()
-        digest.update(np.ascontiguousarray(self.values).view(np.uint8).data)
-        digest.update(self.timestamps.astype("datetime64[ns]").view(np.uint8).data)
+        for low, high in self.stretches():
+            digest.update(np.ascontiguousarray(self.values[low:high]).view(np.uint8).data)
+        for low, high in self.stretches():
+            digest.update(self.timestamps[low:high].astype("datetime64[ns]").view(np.uint8).data)
         names = [self.channels, self.items, self.offsets.tolist(), self.freq, self.seasonality]
         digest.update(json.dumps([*names, [self.bounds[part].tolist() for part in PARTS]]).encode())
         if self.covariates:
@@ -174,7 +191,18 @@ class Part:
     @property
     def smallest(self) -> float:
         """Of the values that are there; NaN where none is."""
-        return float(np.fmin.reduce(self.values, axis=None))
+        return min(float(np.fmin.reduce(values, axis=None)) for values in self.pieces())
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """`values` in pieces that fit into memory; of values in memory, all of them at once."""
+        if not self.panel.is_mapped:
+            yield self.values
+            return
+        for low, high in self.panel.stretches():
+            begin, end = self.bounds.clip(low, high).T
+            if (begin < end).any():
+                values = self.panel.values[low:high]
+                yield values[_runs(begin - low, end - begin)]
 
     @property
     def origins(self) -> Origins | None:
@@ -191,6 +219,10 @@ class Part:
 
         Raises DataError when there is no such window, or when the origins of the split have a shorter horizon.
         """
+        return self.window_starts(context_length, horizon).all()
+
+    def window_starts(self, context_length: int, horizon: int) -> WindowStarts:
+        """The same, not yet written out."""
         if self.origins and horizon > self.origins.horizon:
             raise DataError(
                 f"{self.panel.name}: the split ({self.panel.split}) is made for a horizon of {self.origins.horizon:,}, "
@@ -203,19 +235,19 @@ class Part:
                 f"window needs {horizon:,} there for the horizon with {context_length:,} before them for the context; "
                 "shorten --horizon or --context-length, change the split, or bring more rows"
             )
-        starts = _runs(low, counts, self.origins.stride if self.origins else 1)
+        starts = WindowStarts(low, counts, self.origins.stride if self.origins else 1)
         if not self.panel.has_holes:
             return starts
-        starts = starts[self._have_values(starts + context_length, horizon)]
-        if not len(starts):
+        kept = np.flatnonzero(self._have_values(starts.all() + context_length, horizon))
+        if not len(kept):
             raise DataError(
                 f"{self.panel.name}: every value of every window of the {self.name} part is missing; change the split"
             )
-        return starts
+        return WindowStarts(low, counts, starts.stride, kept)
 
     def _have_values(self, rows_N: np.ndarray, horizon: int) -> np.ndarray:
         """Whether there is a value among so many rows from each one on, `[N]`."""
-        before = np.concatenate([[0], np.cumsum(~np.isnan(self.panel.values).all(axis=1))])
+        before = np.concatenate([[0], np.cumsum(~np.isnan(self.panel.values[:]).all(axis=1))])
         return before[rows_N + horizon] > before[rows_N]
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
@@ -236,6 +268,35 @@ class Part:
         if self.origins:
             counts = np.minimum(counts, self.origins.windows)
         return first + skipped * stride, np.maximum(counts - skipped, 0)
+
+
+class WindowStarts:
+    """The first rows of all windows of a part, by the number of the window: computed when they are asked for."""
+
+    def __init__(self, low_I: np.ndarray, counts_I: np.ndarray, stride: int, kept: np.ndarray | None = None) -> None:
+        """low_I: first start in each item. counts_I: how many there are, so many rows apart. kept: the numbers of those
+        that are windows, rising; None: all are."""
+        self.low_I, self.stride = low_I, stride
+        self._spaced_I, self._ends_I, self._kept = counts_I, np.cumsum(counts_I), kept
+        self.counts_I = counts_I if kept is None else np.bincount(self._item_of(kept), minlength=len(counts_I))
+        """How many windows each item has."""
+
+    def __len__(self) -> int:
+        return int(self._ends_I[-1]) if self._kept is None else len(self._kept)
+
+    def all(self) -> np.ndarray:
+        starts = _runs(self.low_I, self._spaced_I, self.stride)
+        return starts if self._kept is None else starts[self._kept]
+
+    def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First rows of these windows, and the numbers of their items."""
+        places = numbers if self._kept is None else self._kept[numbers]
+        items = self._item_of(places)
+        before = self._ends_I[items] - self._spaced_I[items]
+        return self.low_I[items] + (places - before) * self.stride, items
+
+    def _item_of(self, places: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ends_I, places, side="right")
 
 
 def _runs(low: np.ndarray, counts: np.ndarray, stride: int = 1) -> np.ndarray:

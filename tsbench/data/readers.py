@@ -17,6 +17,7 @@ from tsbench.data.covariates import Covariates, Roles, encode_static
 from tsbench.data.entries import are_series, entries_of, series_in, sheet_of_entries
 from tsbench.data.files import plain_name, read_bytes
 from tsbench.data.holes import Filled, offsets_of, without_holes
+from tsbench.data.large_files import mapped_panel, refuse_larger_than_memory
 from tsbench.data.layouts import counted_stamps, sheet_of
 from tsbench.data.numbers import to_float32
 from tsbench.data.panel import About, Panel
@@ -44,8 +45,12 @@ def read_panel(source: Any, *, name: str | None = None, **told: Any) -> Panel:
     Raises DataError with the line and the column of the first thing that is wrong, ConfigError for a wrong keyword.
     """
     reading = Reading.of("read_panel", **told)
+    if reading.memory == "mapped" and not isinstance(source, (str, Path)):
+        raise DataError("read_panel: memory = 'mapped' is for files; what is in memory already needs none")
     if isinstance(source, (str, Path)):
         path = Path(source)
+        if reading.memory == "mapped":
+            return mapped_panel(path, reading, name=name or plain_name(path), about=About(title=path.name))
         sheet, name = read_sheet(path, reading), name or plain_name(path)
     else:
         name = name or "data"
@@ -71,6 +76,7 @@ def _sheet_of_frame(frame: pd.DataFrame, where: str, reading: Reading) -> Sheet:
 def read_sheet(path: Path, reading: Reading) -> Sheet:
     """What a file or a folder holds. Raises DataError."""
     if not path.is_dir():
+        refuse_larger_than_memory(path)
         return sheet_of_bytes(read_bytes(path), str(path), reading)
     files = [file for file in sorted(path.iterdir()) if _suffix(file) in _SUFFIXES and not file.name.startswith(".")]
     if not files:
@@ -120,6 +126,7 @@ def continued(sheets: Sequence[Sheet], reading: Reading) -> Sheet:
 def panel_of(sheet: Sheet, reading: Reading, *, name: str, about: About, defects: Sequence[str] = ()) -> Panel:
     """The road that all formats share: order, clock, holes, short items, float32, split."""
     notes = list(sheet.notes)
+    reading = reading.model_copy(update=sheet.roles)
     if reading.time_zone is not None and not any(note.startswith("time zone") for note in notes):
         utc = to_utc(sheet.timestamps, sheet.codes, reading.time_zone, sheet.row)
         notes.append(f"time zone: timestamps were converted from {reading.time_zone} to UTC")

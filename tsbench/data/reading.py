@@ -75,6 +75,8 @@ class Reading(BaseModel):
     pad_to: int | None = Field(None, ge=1)
     """Items with fewer rows get so many: their first value is repeated before it. The rows fill contexts; they are no
     target and in no statistic."""
+    memory: Literal["whole", "mapped"] = "whole"
+    """mapped: a file larger than memory is read in parts, written once into the cache folder and used from there."""
     split: SplitRule | None = None
 
     @model_validator(mode="after")

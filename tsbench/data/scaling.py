@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tsbench.data.mapped import MappedRows
 from tsbench.data.panel import Panel, Part
 from tsbench.errors import DataError
 
@@ -30,7 +31,7 @@ class Scaler:
             count_values(train.panel, train.bounds)
         if train.panel.has_items:
             return cls._of_items(train.panel, train.bounds)
-        return cls._of(train.values)
+        return cls._of_pieces(train) if train.panel.is_mapped else cls._of(train.values)
 
     @classmethod
     def fit_covariates(cls, train: Part) -> Scaler | None:
@@ -58,13 +59,21 @@ class Scaler:
         return cls(fitted.mean_, fitted.scale_)
 
     @classmethod
+    def _of_pieces(cls, train: Part) -> Scaler:
+        from sklearn.preprocessing import StandardScaler
+
+        fitted = StandardScaler()
+        for values in train.pieces():
+            fitted.partial_fit(values.astype(np.float64))
+        return cls(fitted.mean_, fitted.scale_)
+
+    @classmethod
     def _of_items(cls, panel: Panel, bounds: np.ndarray) -> Scaler:
         """From these rows of each item, `[items, 2]`."""
-        size = np.abs(panel.values)
-        if panel.has_holes:
-            level = item_sums(np.nan_to_num(size), bounds) / count_values(panel, bounds)
-        else:
-            level = item_sums(size, bounds) / np.diff(bounds, axis=1)
+        level = np.zeros((len(bounds), panel.num_channels))
+        for low, high in panel.stretches():
+            level += item_sums(np.abs(np.nan_to_num(panel.values[low:high])), bounds.clip(low, high) - low)
+        level /= count_values(panel, bounds) if panel.has_holes else np.diff(bounds, axis=1)
         return cls(np.zeros_like(level), np.where(level > 0, level, 1.0))
 
     @property
@@ -95,14 +104,14 @@ class Scaler:
 
     def apply_to(self, panel: Panel) -> np.ndarray:
         """All rows of the panel, scaled, float32, `[T_total, C]`; what is missing as contexts hold it."""
-        return self.apply(seen(panel), panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
+        return self.apply(seen(panel)[:], panel.item_of(np.arange(len(panel.values))) if self.is_by_item else None)
 
     def at(self, items: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean and spread for rows of these items, in a shape that fits theirs."""
         return (self.mean[items], self.std[items]) if self.is_by_item else (self.mean, self.std)
 
 
-def seen(panel: Panel) -> np.ndarray:
+def seen(panel: Panel) -> np.ndarray | MappedRows:
     """What contexts hold, `[T_total, C]`: the panel's values, the last one before it in place of a missing one.
 
     Of the same item and channel; before the first one, their mean over the training rows. Raises DataError where there
@@ -110,7 +119,7 @@ def seen(panel: Panel) -> np.ndarray:
     """
     if not panel.has_holes:
         return panel.values
-    values, row_T = panel.values, np.arange(len(panel.values))
+    values, row_T = panel.values[:], np.arange(len(panel.values))
     item_T, bounds = panel.item_of(row_T), panel.train.bounds
     mean_IC = item_sums(np.nan_to_num(values), bounds) / count_values(panel, bounds)
     last_TC = np.maximum.accumulate(np.where(np.isnan(values), -1, row_T[:, None]), axis=0)
@@ -121,7 +130,7 @@ def seen(panel: Panel) -> np.ndarray:
 
 def count_values(panel: Panel, bounds: np.ndarray) -> np.ndarray:
     """How many values there are in these rows of each item, `[items, C]`. Raises DataError where there is none."""
-    count_IC = item_sums(~np.isnan(panel.values), bounds)
+    count_IC = item_sums(~np.isnan(panel.values[:]), bounds)
     if not count_IC.all():
         item, channel = np.argwhere(count_IC == 0)[0]
         where = f"{panel.items[item]!r}, {panel.channels[channel]!r}" if panel.has_items else panel.channels[channel]

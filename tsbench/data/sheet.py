@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,8 @@ class Sheet:
     """What the format itself says of the rows to forecast."""
     static: pd.DataFrame | None = None
     """A row of facts for each item, numbers or words; None where none were asked for."""
+    roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The covariates among the channels by role, past and known, where the format itself says so."""
     is_counted: bool = False
     """Whether the timestamps were made up, for rows that are only known to follow each other."""
 
@@ -76,5 +78,6 @@ def joined(sheets: Sequence[Sheet], where: str) -> Sheet:
         freq=first.freq if len({sheet.freq for sheet in sheets}) == 1 else None,
         horizon=first.horizon if len({sheet.horizon for sheet in sheets}) == 1 else None,
         static=None if first.static is None else pd.concat([sheet.static for sheet in sheets], ignore_index=True),
+        roles=first.roles,
         is_counted=all(sheet.is_counted for sheet in sheets),
     )

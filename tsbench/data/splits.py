@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from tsbench.data.mapped import RegularStamps
 from tsbench.errors import DataError
 
 PARTS = ("train", "validation", "test")
@@ -52,7 +53,7 @@ class SplitByCounts(_Rule):
     validation: int = Field(gt=0)
     test: int = Field(gt=0)
 
-    def borders(self, timestamps: np.ndarray, offsets: np.ndarray) -> _Borders:
+    def borders(self, timestamps: np.ndarray | RegularStamps, offsets: np.ndarray) -> _Borders:
         edges = np.cumsum([self.train, self.validation, self.test])
         return np.broadcast_to(edges, (len(offsets) - 1, 3))
 
@@ -67,7 +68,7 @@ class SplitByFractions(_Rule):
     train: float = Field(0.7, gt=0, lt=1)
     test: float = Field(0.2, gt=0, lt=1)
 
-    def borders(self, timestamps: np.ndarray, offsets: np.ndarray) -> _Borders:
+    def borders(self, timestamps: np.ndarray | RegularStamps, offsets: np.ndarray) -> _Borders:
         rows = np.diff(offsets)
         return np.stack([(self.train * rows).astype(int), rows - (self.test * rows).astype(int), rows], axis=1)
 
@@ -83,14 +84,14 @@ class SplitByDates(_Rule):
     test: datetime | date
     end: datetime | date | None = None
 
-    def borders(self, timestamps: np.ndarray, offsets: np.ndarray) -> _Borders:
-        # Nanoseconds end in 2262; microseconds reach any date that can be written.
-        clock = timestamps.astype("datetime64[us]")
-
+    def borders(self, timestamps: np.ndarray | RegularStamps, offsets: np.ndarray) -> _Borders:
         def rows_before(moment: datetime | date) -> np.ndarray:
             if isinstance(moment, datetime) and moment.tzinfo:
                 moment = moment.astimezone(UTC).replace(tzinfo=None)  # as the readers do with timestamps
-            before = np.concatenate([[0], np.cumsum(clock < np.datetime64(moment, "us"))])
+            if isinstance(timestamps, RegularStamps):
+                return timestamps.rows_before(np.datetime64(moment, "us"))
+            # Nanoseconds end in 2262; microseconds reach any date that can be written.
+            before = np.concatenate([[0], np.cumsum(timestamps.astype("datetime64[us]") < np.datetime64(moment, "us"))])
             return before[offsets[1:]] - before[offsets[:-1]]
 
         end = rows_before(self.end) if self.end else np.diff(offsets)
@@ -115,7 +116,7 @@ class SplitByLast(_Rule):
     def own_horizon(self) -> int:
         return self.test
 
-    def borders(self, timestamps: np.ndarray, offsets: np.ndarray) -> _Borders:
+    def borders(self, timestamps: np.ndarray | RegularStamps, offsets: np.ndarray) -> _Borders:
         end = np.diff(offsets) - self.unused
         return np.stack([end - self.test - (self.validation or self.test), end - self.test, end], axis=1)
 
@@ -155,7 +156,7 @@ class SplitByOrigins(_Rule):
         """Rows from the first origin to the end."""
         return self.horizon + (self.windows - 1) * self.origins.stride
 
-    def borders(self, timestamps: np.ndarray, offsets: np.ndarray) -> _Borders:
+    def borders(self, timestamps: np.ndarray | RegularStamps, offsets: np.ndarray) -> _Borders:
         return SplitByLast(test=self.test, validation=self.validation or self.horizon).borders(timestamps, offsets)
 
     def folds(self) -> list[SplitByLast]:
@@ -184,7 +185,7 @@ SPLIT_KEYS = {
 
 def cut(
     rule: SplitRule,
-    timestamps: np.ndarray,
+    timestamps: np.ndarray | RegularStamps,
     offsets: np.ndarray,
     where: str,
     items: Sequence[str] = (),

@@ -47,7 +47,7 @@ def parse_text(data: bytes, where: str, reading: Reading) -> Table:
     text = _decoded(data, where, reading.encoding, notes)
     if not text:
         raise DataError(f"{where}: the file is empty")
-    separator = SEPARATORS[reading.separator] if reading.separator else _separator(text)
+    separator = SEPARATORS[reading.separator] if reading.separator else separator_of(text)
     if separator != "," and not reading.separator:
         notes.append(f"separator: {separator!r} (inferred)")
     first, second = _first_lines(text, separator, where)
@@ -102,7 +102,7 @@ def _decoded(data: bytes, where: str, encoding: str | None, notes: list[str]) ->
     return text
 
 
-def _separator(text: str) -> str:
+def separator_of(text: str) -> str:
     """The mark that cuts the first lines into the same number of cells; a comma where none does."""
     lines = text[:20_000].splitlines()[:20]
     head = lines[:-1] or lines  # the last one may be cut

@@ -63,10 +63,12 @@ class ErrorTotals:
     by_item: ItemTotals
     quantiles: QuantileTotals | None = None
     """Where the recipe has quantiles."""
+    is_joined: bool = False
+    """Whether `squared_N` and `absolute_N` are sums over groups of windows already, of as many as are kept."""
 
     @property
     def num_windows(self) -> int:
-        return len(self.squared_N)
+        return int(self.by_item.windows_I.sum())
 
 
 class SeasonalErrors(NamedTuple):
@@ -79,8 +81,8 @@ class SeasonalErrors(NamedTuple):
     """Mean absolute difference at the seasonal lag, by group of windows and channel."""
     squared_GC: np.ndarray
     """Mean squared difference of the same."""
-    group_N: np.ndarray
-    """The group of each window."""
+    group_N: np.ndarray | None
+    """The group of each window; None: its item."""
 
 
 def seasonal_errors(test: Part, context_length: int, horizon: int) -> SeasonalErrors:
@@ -89,6 +91,8 @@ def seasonal_errors(test: Part, context_length: int, horizon: int) -> SeasonalEr
     Which of both, the split says: `scaled_by_past`.
     """
     panel = test.panel
+    if panel.is_mapped and not panel.split.scaled_by_past:
+        return SeasonalErrors(*seasonal_differences(panel, panel.train.bounds, np.arange(len(panel.items))), None)
     origins_N = test.starts(context_length, horizon) + context_length
     item_N = panel.item_of(origins_N)
     if not panel.split.scaled_by_past:
@@ -102,27 +106,45 @@ def seasonal_differences(panel: Panel, rows_G2: np.ndarray, item_G: np.ndarray) 
 
     rows_G2: first row and row after the last of stretches, each within its item `item_G`. They may overlap.
     """
-    lag, item_T = panel.seasonality, panel.item_of(np.arange(len(panel.values)))
-    differences_TC = np.zeros(panel.values.shape)
-    np.subtract(panel.values[lag:], panel.values[:-lag], out=differences_TC[lag:], dtype=np.float64)
-    differences_TC[np.arange(len(item_T)) < panel.offsets[item_T] + lag] = 0  # of two items
-    high_G = rows_G2[:, 1]
-    low_G = np.minimum(rows_G2[:, 0] + lag, high_G)
-    count_GC = (high_G - low_G)[:, None]
+    lag = panel.seasonality
+    low_G = np.minimum(rows_G2[:, 0] + lag, rows_G2[:, 1])
+    count_GC = (rows_G2[:, 1] - low_G)[:, None]
     if panel.has_holes:
-        is_pair_TC = ~np.isnan(differences_TC)
-        differences_TC[~is_pair_TC] = 0
+        is_pair_TC = ~np.isnan(_differences(panel, 0, len(panel.values)))
         pairs_TC = np.concatenate([np.zeros((1, panel.num_channels), np.int64), np.cumsum(is_pair_TC, axis=0)])
-        count_GC = pairs_TC[high_G] - pairs_TC[low_G]
-    means = []
-    for size_TC in (np.abs(differences_TC), differences_TC**2):
-        # Running sums of shares of the item's total: a small item's sums would be lost beside those of a large one.
-        total_IC = item_sums(size_TC, np.stack([panel.offsets[:-1], panel.offsets[1:]], axis=1))
-        size_TC /= np.where(total_IC > 0, total_IC, 1.0)[item_T]
-        running_TC = np.concatenate([np.zeros_like(size_TC[:1]), np.cumsum(size_TC, axis=0)])
-        sum_GC = (running_TC[high_G] - running_TC[low_G]) * total_IC[item_G]
-        means.append(np.divide(sum_GC, count_GC, out=np.full(sum_GC.shape, np.nan), where=count_GC > 0))
+        count_GC = pairs_TC[rows_G2[:, 1]] - pairs_TC[low_G]
+    sums_2GC = np.zeros((2, len(rows_G2), panel.num_channels))
+    for low, high in panel.stretches():
+        differences_TC = np.nan_to_num(_differences(panel, low, high))
+        for number, size_TC in enumerate((np.abs(differences_TC), differences_TC**2)):
+            sums_2GC[number] += _sums(panel, size_TC, low, np.stack([low_G, rows_G2[:, 1]], axis=1), item_G)
+    means = [np.divide(sum_GC, count_GC, out=np.full(sum_GC.shape, np.nan), where=count_GC > 0) for sum_GC in sums_2GC]
     return means[0], means[1]
+
+
+def _differences(panel: Panel, low: int, high: int) -> np.ndarray:
+    """To the row a season before, of the rows from `low` to before `high`, float64; 0 where that is of
+    another item, NaN where one of both is missing."""
+    lag = panel.seasonality
+    values_TC = panel.values[max(low - lag, 0) : high]
+    differences_TC = np.zeros((high - low, panel.num_channels))
+    pairs = max(len(values_TC) - lag, 0)
+    np.subtract(values_TC[lag:], values_TC[:-lag], out=differences_TC[high - low - pairs :], dtype=np.float64)
+    rows_T = np.arange(low, high)
+    differences_TC[rows_T < panel.offsets[panel.item_of(rows_T)] + lag] = 0
+    return differences_TC
+
+
+def _sums(panel: Panel, size_TC: np.ndarray, first: int, rows_G2: np.ndarray, item_G: np.ndarray) -> np.ndarray:
+    """Sums over the rows of each group that lie among these, `[G, C]`. first: row of the panel that they begin with."""
+    high = first + len(size_TC)
+    own_I2 = np.stack([panel.offsets[:-1], panel.offsets[1:]], axis=1).clip(first, high) - first
+    # Running sums of shares of the item's total: a small item's sums would be lost beside those of a large one.
+    total_IC = item_sums(size_TC, own_I2)
+    size_TC /= np.where(total_IC > 0, total_IC, 1.0)[panel.item_of(np.arange(first, high))]
+    running_TC = np.concatenate([np.zeros_like(size_TC[:1]), np.cumsum(size_TC, axis=0)])
+    low_G, high_G = (rows_G2.clip(first, high) - first).T
+    return (running_TC[high_G] - running_TC[low_G]) * total_IC[item_G]
 
 
 def metrics(totals: ErrorTotals, panel: Panel, naive2: ErrorTotals | None = None) -> dict[str, Any]:

@@ -6,9 +6,10 @@ The device is synchronised before a clock is read, the first calls are not count
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tsbench.data.windows import Windows
 from tsbench.evaluation.energy import GpuMeter
 from tsbench.training.devices import synchronise
-from tsbench.training.forecaster import Forecaster
+from tsbench.training.forecaster import Forecaster, make_optimizer
 
 PREDICT_BATCH_SIZE = 256
 
@@ -27,6 +28,9 @@ MEASURE_SECONDS = 0.3
 
 FURTHER_BATCH_SIZES = (8, 64)
 """Between a single window and the large batch: for the curve, timed for a quarter as long."""
+
+BARE_SECONDS = 0.1
+"""For steps of training that are nothing but arithmetic."""
 
 _WARM_UP_CALLS = 3
 
@@ -66,7 +70,7 @@ class Inference:
 def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: float = MEASURE_SECONDS) -> Inference:
     """Time batches of 256 windows, then single windows, for about `seconds` each, at least five samples; sizes between
     for a quarter of that."""
-    device = windows.starts_N.device
+    device = windows.device
     count = min(PREDICT_BATCH_SIZE, len(windows))
     context, _, *covariates = windows.batch(torch.arange(count, device=device))
 
@@ -81,6 +85,36 @@ def measure_inference(forecaster: Forecaster, windows: Windows, *, seconds: floa
     sizes = [size for size in FURTHER_BATCH_SIZES if size < count]
     further = {size: size / float(np.median(timed(size, seconds / 4))) for size in sizes}
     return Inference(count, rates, latencies, further, joules)
+
+
+def measure_bare_step(forecaster: Forecaster, windows: Windows, *, seconds: float = BARE_SECONDS) -> float | None:
+    """Median milliseconds of what no training step can do without: forward pass, backward pass and optimizer step for
+    one batch that is ready, in the recipe's precision.
+
+    On a copy: the forecaster's weights stay as they are. None for one that took no steps in its training, and where the
+    device has no memory for the copy.
+    """
+    if not forecaster.training_log.chunks:
+        return None
+    device = windows.starts_N.device
+    picks_B = torch.arange(forecaster.recipe.batch_size, device=device) % len(windows)
+    batch = tuple(part.contiguous() for part in windows.batch(picks_B))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws
+        try:
+            twin = _twin(forecaster, windows.channels, {"pretrained": ""}).build(seed=0).to(device).train()
+            twin.load_state_dict(forecaster.state_dict())
+            optimizer = make_optimizer(twin.recipe, twin.parameter_groups(), device)
+
+            def step() -> None:
+                optimizer.zero_grad()
+                with twin.in_its_precision(device):
+                    loss = twin.loss(batch)
+                loss.backward()
+                optimizer.step()
+
+            return 1000 * float(np.median(_samples(step, device, seconds)))
+        except (torch.OutOfMemoryError, MemoryError):
+            return None
 
 
 def _samples(call: Callable[[], object], device: torch.device, seconds: float) -> list[float]:
@@ -104,16 +138,7 @@ def flops_per_window(forecaster: Forecaster, channels: int) -> int:
     Matrix products and convolutions only, counted on the meta device: on a real one, fused kernels (LSTM on the CPU,
     any recurrence on a GPU, the Transformer's fast path) hide from torch's counter and count as zero.
     """
-    twin = Forecaster(
-        forecaster.spec.name,
-        context_length=forecaster.context_length,
-        horizon=forecaster.horizon,
-        channels=channels,
-        seasonality=forecaster.seasonality,
-        covariates=forecaster.roles,
-        recipe=forecaster.recipe.model_copy(update={"precision": "32", "pretrained": ""}),
-        **forecaster.arguments,
-    )
+    twin = _twin(forecaster, channels, {"precision": "32", "pretrained": ""})
     with torch.device("meta"):
         twin.configure_model()
         context = torch.empty(1, twin.context_length, channels)
@@ -122,6 +147,20 @@ def flops_per_window(forecaster: Forecaster, channels: int) -> int:
     with FlopCounterMode(display=False) as counter:
         twin(context, covariates)
     return counter.get_total_flops()
+
+
+def _twin(forecaster: Forecaster, channels: int, changes: Mapping[str, Any]) -> Forecaster:
+    """The same forecaster without its weights, and with changes of its recipe."""
+    return Forecaster(
+        forecaster.spec.name,
+        context_length=forecaster.context_length,
+        horizon=forecaster.horizon,
+        channels=channels,
+        seasonality=forecaster.seasonality,
+        covariates=forecaster.roles,
+        recipe=forecaster.recipe.model_copy(update=changes),
+        **forecaster.arguments,
+    )
 
 
 class PeakMemory:

@@ -6,6 +6,7 @@ A keyword has the name that it has in the other families. Where such a keyword s
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
@@ -272,3 +273,107 @@ def _parse_layer(layer: Any, number: str) -> Layer:
         return KINDS[kind].model_validate(layer, context=f"{number}.")
     except ValidationError as error:
         raise from_validation(error, f"layer {number} ({kind})", KINDS[kind].model_fields) from error
+
+
+# What comes out of them
+
+
+@dataclass(frozen=True)
+class Size:
+    """What stands between two layers, `[B, N, D]`."""
+
+    places: int
+    channels: int
+
+    def __str__(self) -> str:
+        places = "1 place" if self.places == 1 else f"{self.places} places"
+        return f"{places} x {self.channels} channel{'s' if self.channels > 1 else ''}"
+
+
+def sizes_after(layers: list[Layer], size: Size, above: str = "") -> list[Size]:
+    """What comes out of each of the layers. Raises ConfigError where one cannot read what comes in.
+
+    above: as in `parse_layers`.
+    """
+    sizes = []
+    for number, layer in enumerate(layers, 1):
+        where = f"stack: layer {above}{number} ({layer.kind}): {size} come in"
+        problem = _problem(layer, size)
+        if problem:
+            raise ConfigError(f"{where}, but {problem}")
+        if isinstance(layer, Residual):
+            *_, after = sizes_after(parse_layers(layer.layers), size, f"{above}{number}.")
+            if after != size:
+                raise ConfigError(f"{where}, but {after} come out of its layers; {_to_match(size, after)}")
+        size = _size_after(layer, size)
+        sizes.append(size)
+    return sizes
+
+
+def _size_after(layer: Layer, size: Size) -> Size:
+    match layer:
+        case Conv1d():
+            padded = size.places + layer.padded * (2 if layer.padding == "same" else 1)
+            return Size((padded - layer.reach - 1) // layer.stride + 1, layer.num_filters)
+        case Pooling(function="adaptive"):
+            return replace(size, places=layer.pooled_length)
+        case Pooling():
+            return replace(size, places=-(-size.places // layer.size))
+        case PaddingLayer():
+            return replace(size, places=size.places + layer.before + layer.after)
+        case Recurrence():
+            return replace(size, channels=layer.hidden_size * (2 if layer.bidirectional else 1))
+        case Linear():
+            return replace(size, channels=layer.hidden_size)
+    return size
+
+
+def _to_match(size: Size, after: Size) -> str:
+    """What to type so that a residual layer gives what comes in."""
+    advice = []
+    if after.channels != size.channels:
+        advice.append(f"end them with {{ kind = 'linear', hidden_size = {size.channels} }}")
+    if after.places != size.places:
+        advice.append("use padding = 'same' or 'causal' and stride = 1, and put pooling outside")
+    return " and ".join(advice)
+
+
+def _problem(layer: Layer, size: Size) -> str:
+    """Why a layer cannot read what comes in, and what to type instead; empty where it can."""
+    match layer:
+        case Conv1d(padding="valid") if layer.reach >= size.places:
+            return (
+                f"its kernel spans {layer.reach + 1} places; "
+                "use padding = 'same' or 'causal', or a smaller kernel_size or dilation"
+            )
+        case Conv1d() if layer.padding_mode == "reflect" and layer.padded >= size.places:
+            return _too_short_to_reflect(layer.padded)
+        case Conv1d() if size.channels % layer.groups:
+            return f"groups = {layer.groups} must divide the channels; {_divisors(size.channels)}"
+        case PaddingLayer(padding_mode="reflect") if max(layer.before, layer.after) >= size.places:
+            return _too_short_to_reflect(max(layer.before, layer.after))
+        case Norm(function="group") if size.channels % layer.num_groups:
+            return f"num_groups = {layer.num_groups} must divide the channels; {_divisors(size.channels)}"
+        case Norm(function="instance") if size.places == 1:
+            return "function = 'instance' needs two places or more; use function = 'layer'"
+        case Attention() if size.channels % layer.num_heads:
+            return (
+                f"num_heads = {layer.num_heads} must divide the channels; {_divisors(size.channels)}, "
+                f"or put {{ kind = 'linear', hidden_size = {16 * layer.num_heads} }} in front"
+            )
+        case Attention(position="rotary") if size.channels // layer.num_heads % 2:
+            return (
+                f"position = 'rotary' turns pairs of channels, and a head has {size.channels // layer.num_heads}; "
+                "change num_heads, or use position = 'sinusoidal'"
+            )
+    return ""
+
+
+def _too_short_to_reflect(count: int) -> str:
+    return (
+        f"padding_mode = 'reflect' adds {count} at an end and needs more than it adds; use padding_mode = 'replicate'"
+    )
+
+
+def _divisors(channels: int) -> str:
+    return "allowed: " + ", ".join(str(count) for count in range(1, channels + 1) if channels % count == 0)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
-from tsbench.errors import ConfigError
 from tsbench.models import layer_kinds as kinds
 from tsbench.models.attention import RotaryAttention, sinusoidal_positions
-from tsbench.models.layer_kinds import Layer, Layers, parse_layers
+from tsbench.models.layer_kinds import Layer, Layers, Size, parse_layers, sizes_after
 from tsbench.models.layers import Convolution, DirectHead, Readout, Skip, make_activation, make_dropout, make_norm
 from tsbench.models.registry import register
 
@@ -58,120 +56,42 @@ class Stack(nn.Module):
         return self.head(self.readout(self.layers(context_BLC)))
 
 
-@dataclass(frozen=True)
-class Size:
-    """What stands between two layers, `[B, N, D]`."""
-
-    places: int
-    channels: int
-
-    def __str__(self) -> str:
-        places = "1 place" if self.places == 1 else f"{self.places} places"
-        return f"{places} x {self.channels} channel{'s' if self.channels > 1 else ''}"
-
-
-def build_layers(layers: list[Layer], size: Size, above: str = "") -> tuple[nn.Sequential, Size]:
-    """The layers in their order, and the size that they give. Raises ConfigError where one cannot read what comes in.
-
-    above: as in `parse_layers`.
-    """
+def build_layers(layers: list[Layer], size: Size) -> tuple[nn.Sequential, Size]:
+    """The layers in their order, and the size that they give. Raises what `sizes_after` does."""
     modules: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, layer in enumerate(layers, 1):
-        where = f"stack: layer {above}{number} ({layer.kind}): {size} come in"
-        problem = _problem(layer, size)
-        if problem:
-            raise ConfigError(f"{where}, but {problem}")
-        if isinstance(layer, kinds.Residual):
-            inner, size_after = build_layers(parse_layers(layer.layers), size, f"{above}{number}.")
-            if size_after != size:
-                raise ConfigError(f"{where}, but {size_after} come out of its layers; {_to_match(size, size_after)}")
-            module: nn.Module = Skip(inner)
-        else:
-            module, size = _module(layer, size)
-        modules[f"{number}_{layer.kind}"] = module
+    for number, (layer, after) in enumerate(zip(layers, sizes_after(layers, size), strict=True), 1):
+        modules[f"{number}_{layer.kind}"] = _module(layer, size)
+        size = after
     return nn.Sequential(modules), size
 
 
-def _to_match(size: Size, after: Size) -> str:
-    """What to type so that a residual layer gives what comes in."""
-    advice = []
-    if after.channels != size.channels:
-        advice.append(f"end them with {{ kind = 'linear', hidden_size = {size.channels} }}")
-    if after.places != size.places:
-        advice.append("use padding = 'same' or 'causal' and stride = 1, and put pooling outside")
-    return " and ".join(advice)
-
-
-def _problem(layer: Layer, size: Size) -> str:
-    """Why a layer cannot read what comes in, and what to type instead; empty where it can."""
-    match layer:
-        case kinds.Conv1d(padding="valid") if layer.reach >= size.places:
-            return (
-                f"its kernel spans {layer.reach + 1} places; "
-                "use padding = 'same' or 'causal', or a smaller kernel_size or dilation"
-            )
-        case kinds.Conv1d() if layer.padding_mode == "reflect" and layer.padded >= size.places:
-            return _too_short_to_reflect(layer.padded)
-        case kinds.Conv1d() if size.channels % layer.groups:
-            return f"groups = {layer.groups} must divide the channels; {_divisors(size.channels)}"
-        case kinds.PaddingLayer(padding_mode="reflect") if max(layer.before, layer.after) >= size.places:
-            return _too_short_to_reflect(max(layer.before, layer.after))
-        case kinds.Norm(function="group") if size.channels % layer.num_groups:
-            return f"num_groups = {layer.num_groups} must divide the channels; {_divisors(size.channels)}"
-        case kinds.Norm(function="instance") if size.places == 1:
-            return "function = 'instance' needs two places or more; use function = 'layer'"
-        case kinds.Attention() if size.channels % layer.num_heads:
-            return (
-                f"num_heads = {layer.num_heads} must divide the channels; {_divisors(size.channels)}, "
-                f"or put {{ kind = 'linear', hidden_size = {16 * layer.num_heads} }} in front"
-            )
-        case kinds.Attention(position="rotary") if size.channels // layer.num_heads % 2:
-            return (
-                f"position = 'rotary' turns pairs of channels, and a head has {size.channels // layer.num_heads}; "
-                "change num_heads, or use position = 'sinusoidal'"
-            )
-    return ""
-
-
-def _too_short_to_reflect(count: int) -> str:
-    return (
-        f"padding_mode = 'reflect' adds {count} at an end and needs more than it adds; use padding_mode = 'replicate'"
-    )
-
-
-def _divisors(channels: int) -> str:
-    return "allowed: " + ", ".join(str(count) for count in range(1, channels + 1) if channels % count == 0)
-
-
-def _module(layer: Layer, size: Size) -> tuple[nn.Module, Size]:
-    """A layer that can read what comes in, and the size that it gives."""
+def _module(layer: Layer, size: Size) -> nn.Module:
+    """A layer that can read what comes in."""
     match layer:
         case kinds.Conv1d():
-            convolution = _convolution(layer, size.channels)
-            return ChannelsFirst(convolution), Size(convolution.length_after(size.places), layer.num_filters)
+            return ChannelsFirst(_convolution(layer, size.channels))
         case kinds.Pooling(function="adaptive"):
-            return ChannelsFirst(nn.AdaptiveAvgPool1d(layer.pooled_length)), replace(size, places=layer.pooled_length)
+            return ChannelsFirst(nn.AdaptiveAvgPool1d(layer.pooled_length))
         case kinds.Pooling():
             pool = nn.MaxPool1d if layer.function == "max" else nn.AvgPool1d
             # As in `cnn`: the last places, where they are fewer, are pooled by themselves.
-            return ChannelsFirst(pool(layer.size, ceil_mode=True)), replace(size, places=-(-size.places // layer.size))
+            return ChannelsFirst(pool(layer.size, ceil_mode=True))
         case kinds.PaddingLayer():
-            padding = _PADDINGS[layer.padding_mode]((layer.before, layer.after))
-            return ChannelsFirst(padding), replace(size, places=size.places + layer.before + layer.after)
+            return ChannelsFirst(_PADDINGS[layer.padding_mode]((layer.before, layer.after)))
         case kinds.Recurrence():
-            return Outputs(_recurrence(layer, size.channels)), replace(
-                size, channels=layer.hidden_size * (2 if layer.bidirectional else 1)
-            )
+            return Outputs(_recurrence(layer, size.channels))
         case kinds.Attention():
-            return SelfAttention(size, layer), size
+            return SelfAttention(size, layer)
         case kinds.Linear():
-            return nn.Linear(size.channels, layer.hidden_size, layer.bias), replace(size, channels=layer.hidden_size)
+            return nn.Linear(size.channels, layer.hidden_size, layer.bias)
         case kinds.Norm():
-            return ChannelsFirst(make_norm(layer.function, size.channels, layer.num_groups)), size
+            return ChannelsFirst(make_norm(layer.function, size.channels, layer.num_groups))
         case kinds.ActivationLayer():
-            return nn.Softmax(2) if layer.function == "softmax" else make_activation(layer.function), size
+            return nn.Softmax(2) if layer.function == "softmax" else make_activation(layer.function)
         case kinds.Dropout():
-            return ChannelsFirst(make_dropout(layer.dropout_kind, layer.rate)), size
+            return ChannelsFirst(make_dropout(layer.dropout_kind, layer.rate))
+        case kinds.Residual():
+            return Skip(build_layers(parse_layers(layer.layers), size)[0])
     raise AssertionError(f"no module for a layer of kind {layer.kind!r}")
 
 

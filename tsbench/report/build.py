@@ -29,6 +29,7 @@ from tsbench.report.figures import (
     legible,
     training_curves,
 )
+from tsbench.report.folds import joined, with_joined
 from tsbench.report.gradients import gradient_norms
 from tsbench.report.importance import attention_maps, importance_by_lag
 from tsbench.report.latex import leaderboard_tex
@@ -76,19 +77,26 @@ def _collector_at_rest() -> Iterator[None]:
 
 def _build(folder: Path) -> Path:
     results = read_results(folder)
-    order = ranking(results) if len(results.tasks) > 1 else None
-    tables = {"leaderboard": leaderboard(results), "comparisons": comparisons(results), "errors": errors(results)}
+    shown, whole = with_joined(results), joined(results)
+    order = ranking(whole) if len(whole.tasks) > 1 else None
+    tables = {"leaderboard": leaderboard(shown), "comparisons": comparisons(shown), "errors": errors(results)}
     texts = {f"{name}.csv": frame.to_csv(index=False) for name, frame in tables.items() if not frame.empty}
     sections = _sections(results)
     overview = critical_differences(order) if order else None
-    context = _context(results, sections, tables) | {
+    context = _context(results, sections) | {
         "overview": overview,
         "downloads": _downloads(results, texts),
+        "overall": overall_verdict(whole),
+        "across": page.across_rows(whole) if len(whole.tasks) > 1 else [],
+        "heat_map": heat_map(whole),
+        "tasks": [_task_context(task, tables) for task in shown.tasks],
+        "leading": [task.task for task in whole.tasks],
+        "columns": page.columns_of(tables["leaderboard"]),
     }
     pictures = [picture for section in sections for _, found in section.tasks for picture in found]
     for picture in pictures + ([overview] if overview else []):
         _write(folder / "figures" / f"{picture.name}.svg", standalone(picture.svg))
-    _write(folder / "leaderboard.tex", leaderboard_tex(results))
+    _write(folder / "leaderboard.tex", leaderboard_tex(shown))
     for name, text in texts.items():
         _write(folder / name, text)
     _write(folder / "report.md", _markdown_environment().get_template("report.md.j2").render(context))
@@ -178,23 +186,19 @@ def _downloads(results: Results, texts: dict[str, str]) -> list[page.Download]:
     ]
 
 
-def _context(results: Results, sections: list[Section], tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    """All that the templates name."""
+def _context(results: Results, sections: list[Section]) -> dict[str, Any]:
+    """What the templates name of the runs, whether or not they are folds."""
     audit, audit_passed = page.audit_summary(results)
     return {
         "plan": results.plan,
         "newest": max((record.created for record in results.records), default=""),
         "num_runs": len(results.plan.runs),
         "num_missing": results.num_missing,
-        "overall": overall_verdict(results),
-        "across": page.across_rows(results) if len(results.tasks) > 1 else [],
-        "heat_map": heat_map(results),
         "detail_rule": detail_rule(results),
-        "tasks": [_task_context(task, tables) for task in results.tasks],
-        "columns": page.columns_of(tables["leaderboard"]),
         "coverage": [(str(task.task), rows) for task in results.tasks if (rows := coverage_rows(task))],
         "ranking_rule": RANKING_RULE,
         "paired_note": page.PAIRED_NOTE,
+        "bare_limit_note": page.BARE_LIMIT_NOTE,
         "sections": sections,
         "failures": page.failures(results),
         "missing": page.missing(results),
@@ -211,17 +215,19 @@ def _context(results: Results, sections: list[Section], tables: dict[str, pd.Dat
 
 
 def _task_context(task: TaskResults, tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
-    phase_names, phase_rows = page.phases(task)
+    phase_names, phase_rows = ([], []) if task.folds else page.phases(task)
     return {
         "task": task.task,
         "name": str(task.task),
         "verdict": task_verdict(task),
+        "columns": page.columns_of(tables["leaderboard"]) if task.ranked else (),
         "rows": page.leaderboard_rows(tables["leaderboard"], task),
         "paired": page.paired_rows(tables["comparisons"], task),
         "notes": page.metric_notes(task),
         "scoring": page.scoring(task),
         "audit": page.audit_rows(task),
         "budget": page.budget_notes(task),
+        "training_speeds": page.training_speeds(task),
         "phase_names": phase_names,
         "phases": phase_rows,
     }

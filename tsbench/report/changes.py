@@ -215,9 +215,7 @@ class _Pair:
 
     @cached_property
     def _comparison(self) -> Comparison:
-        return comparison_of(
-            [(task.store, entry) for task, entry in zip(self.tasks, self.both, strict=True)], self.tasks[0].task.horizon
-        )
+        return comparison_of([(task.store, entry) for task, entry in zip(self.tasks, self.both, strict=True)])
 
     def change(self, p_value: float, any_machine: bool) -> Change:
         outcome, reason = self._outcome(p_value)

@@ -56,8 +56,8 @@ class Comparison:
     """
 
     samples: tuple[Sample, ...]
-    horizon: int
-    origins_per_loss: int = 1
+    overlap: int
+    """Consecutive losses that share a target: where every row is an origin, a horizon of them."""
 
     @cached_property
     def means(self) -> np.ndarray:
@@ -77,11 +77,6 @@ class Comparison:
     def _losses(self) -> np.ndarray:
         """`[M, K]`, of `with_windows`."""
         return np.stack([self.samples[place].losses_M for place in self.with_windows], axis=1)
-
-    @property
-    def overlap(self) -> int:
-        """Losses that share a target: a value, and those after it within a horizon."""
-        return 1 + (self.horizon + self.origins_per_loss - 2) // self.origins_per_loss
 
     @cached_property
     def degrees(self) -> int:

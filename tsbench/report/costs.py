@@ -18,16 +18,19 @@ from tsbench.report.wording import compact
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_ENERGY = ("predict_joules", "train_kilojoules")
 _COSTS = (
     ("latency_p50_ms", "latency, p50 ms"),
     ("fit_seconds", "training, seconds"),
     ("peak_memory_mib", "peak memory, MiB"),
     ("num_parameters", "parameters"),
+    ("predict_joules", "J per 1,000 windows"),
+    ("train_kilojoules", "training, kJ"),
 )
 
 
 def accuracy_against_costs(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
-    """Test MSE against latency, training seconds, memory and parameters, each with its Pareto front."""
+    """Test MSE against latency, training seconds, memory, parameters and energy, each with its Pareto front."""
     found = [(name, title, _with_cost(results, name)) for name, title in _COSTS]
     found = [(name, title, costs) for name, title, costs in found if len({cost for _, cost in costs}) > 1]
     if not found:
@@ -54,6 +57,8 @@ def accuracy_against_costs(results: TaskResults, pens: dict[str, Pen], prefix: s
             "fronts, which no model is below on both axes. What costs nothing, such as the training of naive models, "
             "has no place on a logarithmic axis and is left out."
         )
+        if any(name in _ENERGY for name, _, _ in found):
+            caption += " Joules are those of the whole GPU by its driver's counter, forecasting in batches."
         if max(entry.mse for entry in entries) > ceiling:
             caption += " Triangles at the upper edge stand for errors beyond it."
         return as_picture(figure, f"{prefix}accuracy-costs", results, caption)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -33,6 +33,8 @@ MOST_DRAWN = 24
 LEGIBLE = f"the {MOST_DRAWN} best, with the best row of each model that is no network"
 NUM_SHOWN_MODELS = 3
 MOST_SEEDS_DRAWN = 5
+MOST_CHARACTERS, MOST_IN_A_TITLE = 40, 32
+"""Of a name in a picture, and above one of its small panels."""
 
 _COLOURS = (
     "#0f7fc4",
@@ -104,7 +106,7 @@ def legible(task: TaskResults) -> TaskResults:
 def accuracy_against_throughput(results: TaskResults, pens: dict[str, Pen], prefix: str = "") -> Picture | None:
     """Test MSE against windows forecast per second; the front joins the models that no other beats in both."""
     entries = [entry for entry in results.ranked if entry.cost("predict_windows_per_second")]
-    if not entries:
+    if len(entries) < 2:  # a single point says nothing
         return None
     rates = [entry.cost("predict_windows_per_second") or 0.0 for entry in entries]
     errors = [entry.mse for entry in entries]
@@ -174,11 +176,11 @@ def forecasts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], pr
         return None
     first = next(iter(arrays.values()))
     arrays = {label: a for label, a in arrays.items() if np.array_equal(a["target_start"], first["target_start"])}
-    data = shown[0].finished[0].data
+    data, legend = shown[0].finished[0].data, Legend.of(["truth", *arrays])
     windows = [window for window, why in enumerate(first["chosen_as"]) if why != "evenly spaced"]
     windows += [window for window, why in enumerate(first["chosen_as"]) if why == "evenly spaced"]
     with house_style():
-        figure, grid = panels(len(windows), sharey=False, header=36)
+        figure, grid = panels(len(windows), sharey=False, header=legend.height + 14)
         for axes, window in zip(grid, windows, strict=True):
             channel = int(first["channel"][window])
             _draw_window(axes, arrays, pens, window, channel)
@@ -189,7 +191,7 @@ def forecasts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], pr
         figure.supylabel(printable(data.units) or "original units", fontsize=10)
         handles = [Line2D([], [], color=INK, linewidth=1.8, label="truth")]
         handles += [handle(label, pens[label]) for label in arrays]
-        figure.legend(handles=handles, **ON_TOP)
+        legend.draw(figure, handles)
         caption = (
             f"Forecasts of {listed(list(arrays))} against the truth, first finished seed. Which windows: of all "
             "windows and channels of the test split, those that repeating the last season forecasts best (easiest), in "
@@ -274,22 +276,36 @@ def strip(
     """
     columns = min(count, 2 if count in (2, 4) else 3)
     rows = math.ceil(count / columns)
-    width, widest = 72 * WIDTH, max(text_width(label) for label in labels) + 38
-    names_abreast = max(1, int(width / widest))
-    legend = 17 * math.ceil(len(labels) / names_abreast) + 6
+    width, legend = 72 * WIDTH, Legend.of(labels)
     above = 24 if titled else 10
-    total = legend + rows * (height + above + _BELOW)
+    total = legend.height + rows * (height + above + _BELOW)
     figure = Figure(figsize=(WIDTH, total / 72), dpi=72)
     grid = []
     for place in range(count):
         row, column = divmod(place, columns)
         left = column * width / columns + _BESIDE
-        bottom = total - legend - (row + 1) * (height + above + _BELOW) + _BELOW
+        bottom = total - legend.height - (row + 1) * (height + above + _BELOW) + _BELOW
         size = (width / columns - _BESIDE - 10) / width, height / total
         grid.append(figure.add_axes((left / width, bottom / total, *size)))
-    handles = [handle(label, pens[label], points=points) for label in labels]
-    figure.legend(handles=handles, **ON_TOP | {"ncols": min(names_abreast, len(labels))})
+    legend.draw(figure, [handle(label, pens[label], points=points) for label in labels])
     return figure, grid
+
+
+class Legend(NamedTuple):
+    """Names above a picture, as many abreast as there is room for."""
+
+    abreast: int
+    height: float
+    """Points."""
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> Legend:
+        widest = max(text_width(drawn(label)) for label in labels) + 38
+        abreast = min(max(1, int(72 * WIDTH / widest)), len(labels))
+        return cls(abreast, 17 * math.ceil(len(labels) / abreast) + 6)
+
+    def draw(self, figure: Figure, handles: Sequence[Line2D]) -> None:
+        figure.legend(handles=list(handles), **ON_TOP | {"ncols": self.abreast})
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
@@ -305,6 +321,13 @@ def as_picture(figure: Figure, name: str, results: TaskResults, caption: str) ->
 def printable(text: str) -> str:
     """Without control characters, which no SVG may hold."""
     return "".join(character for character in text if character.isprintable())
+
+
+def drawn(label: str, most: int = MOST_CHARACTERS) -> str:
+    """A name as a picture has room for: of a long one the beginning and the end, where siblings differ."""
+    text = printable(label)
+    head = most // 3
+    return text if len(text) <= most else f"{text[:head]}…{text[head + 1 - most :]}"
 
 
 def _rate_axis(axes: Axes, rates: Sequence[float]) -> None:
@@ -358,14 +381,14 @@ def _label_points(
     places = [tuple(axes.transData.transform((x, y))) for _, x, y in points]
     corners_of_line = [tuple(axes.transData.transform(corner)) for corner in line]
     area = axes.get_window_extent()
-    names = [printable(name) for name, _, _ in points]
+    names = [drawn(name) for name, _, _ in points]
     corners = place_labels(places, names, (area.x0, area.y0, area.x1, area.y1), corners_of_line)
-    for (name, x, y), place, corner in zip(points, places, corners, strict=True):
+    for name, (_, x, y), place, corner in zip(names, points, places, corners, strict=True):
         offset = corner[0] - place[0], corner[1] - place[1]
         nearest = min(max(place[0], corner[0]), corner[0] + text_width(name)), corner[1] + TEXT_HEIGHT / 2
         far = math.dist(place, nearest) > 14
         axes.annotate(
-            printable(name),
+            name,
             (x, y),
             offset,
             textcoords="offset points",
@@ -384,7 +407,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
     """Names at the right ends of lines, moved apart, each tied to its line by a stroke of the same colour."""
     layout = figure.get_layout_engine()
     assert isinstance(layout, ConstrainedLayoutEngine)
-    room = max(text_width(name) for name, _, _ in lines) + 20
+    room = max(text_width(drawn(name)) for name, _, _ in lines) + 20
     layout.set(rect=(0, 0, 1 - room / (72 * WIDTH), 1))
     figure.draw_without_rendering()
     area = axes.get_window_extent()
@@ -394,7 +417,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
     places = spread(heights, TEXT_HEIGHT + 1, area.y0 - 12, area.y1 - 4)
     for (name, _, pen), end, height, place in zip(lines, ends, heights, places, strict=True):
         text = axes.annotate(
-            printable(name),
+            drawn(name),
             (right, end),
             (20, place - height),
             textcoords="offset points",
@@ -407,7 +430,7 @@ def _label_ends(figure: Figure, axes: Axes, lines: list[tuple[str, float, Pen]])
 
 
 def handle(label: str, pen: Pen, *, points: bool = False) -> Line2D:
-    name = " " + printable(label)
+    name = " " + drawn(label)
     if points:
         return Line2D([], [], color=pen.colour, marker=pen.marker, linestyle="none", label=name)
     return Line2D([], [], color=pen.colour, linestyle=pen.dash, linewidth=1.6, label=name)
@@ -442,9 +465,8 @@ def _draw_curves(axes: Axes, entry: Entry, pen: Pen) -> None:
             axes.plot(
                 record.cost.best_step, losses[steps.index(record.cost.best_step)], "o", color=pen.colour, markersize=4
             )
-    axes.set_title(
-        printable(entry.label) + ("" if not entry.failed else f"  ({len(entry.failed)} failed)"), fontsize=10
-    )
+    failed = f"  ({len(entry.failed)} failed)" if entry.failed else ""
+    axes.set_title(drawn(entry.label, MOST_IN_A_TITLE) + failed, fontsize=10)
 
 
 def _loss_limits(entries: list[Entry]) -> tuple[float, float]:

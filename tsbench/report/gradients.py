@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from tsbench.bench.records import GradientPoint
-from tsbench.report.figures import WIDTH, Pen, Picture, printable
+from tsbench.report.figures import MOST_IN_A_TITLE, WIDTH, Pen, Picture, drawn, printable
 from tsbench.report.labels import TEXT_HEIGHT, spread, text_width
 from tsbench.report.svg import house_style, to_svg
 from tsbench.report.tables import TaskResults
@@ -57,7 +57,7 @@ def gradient_norms(results: TaskResults, pens: dict[str, Pen], prefix: str = "")
             axes.remove()
         above, below = above[: len(recorded)], below[: len(recorded)]
         for upper, lower, (label, looks) in zip(above, below, recorded.items(), strict=True):
-            upper.set_title(printable(label), fontsize=10)
+            upper.set_title(drawn(label, MOST_IN_A_TITLE), fontsize=10)
             _draw_layers(upper, looks, pens[label])
             _draw_rows(lower, looks, pens[label])
         _share_scale(above, columns, "norm by layer")

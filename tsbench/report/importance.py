@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tsbench.report.figures import ON_TOP, WIDTH, Pen, Picture, panels, printable
+from tsbench.report.figures import MOST_IN_A_TITLE, ON_TOP, WIDTH, Pen, Picture, drawn, panels, printable
 from tsbench.report.peaks import METHODS, Explained, sentence
 from tsbench.report.svg import INK, house_style, to_svg
 from tsbench.report.tables import Task, TaskResults
@@ -108,7 +108,7 @@ def _draw_lags(axes: Axes, found: Explained, pen: Pen) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g}%"))
     axes.set_xlim(0, len(shares_K))
     axes.set_ylim(bottom=0)
-    axes.set_title(printable(found.label), fontsize=10)
+    axes.set_title(drawn(found.label, MOST_IN_A_TITLE), fontsize=10)
 
 
 def _draw_attention(axes: Axes, layer: str, weights: np.ndarray, task: Task, colour: str) -> None:

@@ -1,7 +1,8 @@
 """Results in the columns of other benchmarks: evaluation summaries of fev, and rows of GIFT-Eval's leaderboard.
 
-Columns as in fev 0.8 (`Task.evaluation_summary`) and in GIFT-Eval's `all_results.csv`. What we do not know stays empty,
-and a note says why: no score is made up, and none of another protocol is claimed.
+Columns as in fev 0.10 (`Task.evaluation_summary`) and in GIFT-Eval's `all_results.csv`. What we do not know stays
+empty, and a note says why: no score is made up, and none of another protocol is claimed. `fev.leaderboard` reads the
+rows, and refuses any without a version that it can parse.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from tsbench.report.tables import Entry, Results, TaskResults, read_results
 
 if TYPE_CHECKING:
     import pandas as pd
+
+FEV_VERSION = "0.10+tsbench"
+"""A local version (PEP 440): columns of that release, rows of ours."""
 
 FEV = (
     "model_name", "dataset_path", "dataset_config", "horizon", "num_windows", "initial_cutoff", "window_step_size",
@@ -32,16 +36,19 @@ GIFT_EVAL = (
     "eval_metrics/mean_weighted_sum_quantile_loss", "domain", "num_variates",
 )  # fmt: skip
 
+GIFT_EVAL_LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+
 _NOTES = {
     "fev": (
         "test_error is MASE as defined here: over all windows, steps and channels, scaled by the training rows",
-        "SQL, WAPE and WQL are empty: point forecasts are scored here, without quantiles or sums of the target",
-        "fev_version is empty: these rows are not made by fev, and its tasks have other windows",
+        "SQL, WAPE and WQL are empty: theirs are means over windows and columns, ours are of sums over all of them",
+        f"fev_version is {FEV_VERSION}: fev's leaderboard reads these rows, but its tasks have other windows",
     ),
     "gift-eval": (
         "dataset is name/freq/horizon: the windows are not those of GIFT-Eval's short, medium and long terms",
         "the one forecast of a model stands for its mean and its median",
-        "MAPE, MSIS, NRMSE, ND, the quantile loss and the domain are empty: they are not measured here",
+        "MAPE, MSIS, NRMSE and the domain are empty: they are not measured here",
+        "the quantile loss is there where the quantiles are theirs: 0.1 to 0.9",
     ),
 }
 
@@ -97,6 +104,7 @@ def _fev_row(results: Results, task: TaskResults, entry: Entry) -> dict[str, Any
         "num_forecasts": metrics.num_scored_windows * len(data.channels),
         "dataset_fingerprint": record.run.fingerprint,
         "trained_on_this_dataset": None if entry.is_imported else bool(entry.cost("num_parameters")),
+        "fev_version": FEV_VERSION,
         "MASE": mase,
     }
 
@@ -114,8 +122,18 @@ def _gift_row(results: Results, task: TaskResults, entry: Entry) -> dict[str, An
         "eval_metrics/MASE[0.5]": _mean(entry, "mase"),
         "eval_metrics/sMAPE[0.5]": None if smape is None else smape / 100,
         "eval_metrics/RMSE[mean]": _mean(entry, "rmse"),
+        "eval_metrics/ND[0.5]": _mean(entry, "wape"),
+        "eval_metrics/mean_weighted_sum_quantile_loss": _weighted_quantile_loss(entry),
         "num_variates": len(data.channels),
     }
+
+
+def _weighted_quantile_loss(entry: Entry) -> float | None:
+    """Over the nine levels of GIFT-Eval; None where others were asked for."""
+    found = [record.metrics.quantiles for record in entry.finished if record.metrics]
+    if any(quantiles is None or quantiles.levels != GIFT_EVAL_LEVELS for quantiles in found):
+        return None
+    return entry.quantile_metric("wql")
 
 
 def _is_same_but_context(one: TaskResults, other: TaskResults) -> bool:

@@ -13,6 +13,7 @@ from tsbench.report.tables import RANKING_RULE, Results, TaskResults, leaderboar
 from tsbench.report.wording import counted, decimals_for, listed
 
 _HEAD = "% Made by tsbench; needs in the preamble: \\usepackage{booktabs, siunitx}\n"
+_BEYOND_LATIN = "% Some names hold letters that pdflatex has no font for: use lualatex or xelatex.\n"
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ _COLUMNS = (
     _Column("mse_scaled", "MSE", "lower"),
     _Column("mse_scaled_std", "s.d."),
     _Column("mae_scaled", "MAE", "lower"),
-    _Column("skill", "Skill, %", "higher", factor=100),
-    _Column("train_windows_per_second", "Train, w/s", digits=3),
-    _Column("predict_windows_per_second", "Predict, w/s", digits=3),
-    _Column("latency_p50_ms", "p50, ms", digits=3),
-    _Column("num_parameters", "Parameters"),
+    _Column("skill", "Skill %", "higher", factor=100),
+    _Column("train_windows_per_second", "Train w/s", digits=3),
+    _Column("predict_windows_per_second", "Predict w/s", digits=3),
+    _Column("latency_p50_ms", "p50 ms", digits=3),
+    _Column("num_parameters", "Params"),
 )
 
 
@@ -48,35 +49,38 @@ def leaderboard_tex(results: Results) -> str:
         rows = frame[same & (frame["horizon"] == task.task.horizon)]
         label = "tab:leaderboard" + (f"-{number}" if len(results.tasks) > 1 else "")
         tables.append(_table(results, task, rows.replace({"mse_scaled_std": {0: math.nan}}).to_dict("records"), label))
-    return _HEAD + "\n".join(tables)
+    text = "\n".join(tables)
+    return _HEAD + (_BEYOND_LATIN if max(text) > "\u017f" else "") + text
 
 
 def escape_tex(text: str) -> str:
-    """Text that stays text in LaTeX."""
+    """Text that stays text in LaTeX, also at the beginning of a row: there the line break before it takes * and [."""
     named = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$"}
-    named |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$"}
+    named |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "−": "$-$"}
     named |= {character: "\\" + character for character in "&%$#_{}"}
-    return re.sub(r"[\\~^→<>|±&%$#_{}]", lambda found: named[found[0]], " ".join(text.split()))
+    named |= {"[": "{[}", "*": "{*}", "`": "{`}", "--": "-{}-"}
+    return re.sub(r"--|[\\~^→<>|±−&%$#_{}[*`]", lambda found: named[found[0]], " ".join(text.split()))
 
 
 def _table(results: Results, task: TaskResults, rows: Sequence[dict[Any, Any]], label: str) -> str:
     whole = [task.best is not None and entry.standing[0] == task.best.standing[0] for entry in task.entries]
     columns = [_cells(column, rows, whole) for column in _COLUMNS]
-    body = [
-        " & ".join([escape_tex(str(row["label"])), *(cells[place] for cells in columns), escape_tex(row["status"])])
-        for place, row in enumerate(rows)
-    ]
-    formats = " ".join(_format(cells) for cells in columns)
-    titles = " & ".join(["Model", *(f"{{{escape_tex(column.title)}}}" for column in _COLUMNS), "Runs"])
+    formats = [_format(cells) for cells in columns]
+    titles = ["Model", *(f"{{{escape_tex(column.title)}}}" for column in _COLUMNS)]
+    body = [[escape_tex(str(row["label"])), *(cells[place] for cells in columns)] for place, row in enumerate(rows)]
+    if any(row["status"] != "ok" for row in rows):
+        formats, titles = [*formats, "l"], [*titles, "Runs"]
+        body = [[*cells, escape_tex(row["status"])] for cells, row in zip(body, rows, strict=True)]
     lines = [
         r"\begin{table}",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{2.5pt}",
         rf"  \caption{{{escape_tex(_caption(results, task))}}}",
         rf"  \label{{{label}}}",
-        rf"  \begin{{tabular}}{{l {formats} l}}",
+        rf"  \begin{{tabular}}{{l {' '.join(formats)}}}",
         r"    \toprule",
-        rf"    {titles} \\",
+        rf"    {' & '.join(titles)} \\",
         r"    \midrule",
-        *(rf"    {line} \\" for line in body),
+        *(rf"    {' & '.join(cells)} \\" for cells in body),
         r"    \bottomrule",
         r"  \end{tabular}",
         r"\end{table}",
@@ -87,18 +91,23 @@ def _table(results: Results, task: TaskResults, rows: Sequence[dict[Any, Any]], 
 def _caption(results: Results, task: TaskResults) -> str:
     """What a reader must know of the numbers, wherever the table ends up."""
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished if record.metrics), None)
-    seeds = sorted({len(entry.runs) for entry in task.entries})
-    scored = (
-        f"; {counted(metrics.num_scored_windows, 'scored window')}"
-        f"{metrics.masked and f', {metrics.masked}'}, points digest {metrics.points_digest}"
-        if metrics
-        else "; nothing was scored"
-    )
+    seeds = sorted({len({run.seed for run in entry.runs}) for entry in task.entries})
+    rule = "" if all(entry.status == "ok" for entry in task.entries) else f"{RANKING_RULE} "
+    scored = "; nothing was scored"
+    if task.folds:
+        scored = f" and {counted(len(task.folds), 'fold')}"
+    elif metrics:
+        scored = (
+            f"; {counted(metrics.num_scored_windows, 'scored window')}"
+            f"{metrics.masked and f', {metrics.masked}'}, points digest {metrics.points_digest}"
+        )
     costs = f"Costs: {listed(task.machines)}. " if task.machines else ""
     return (
-        f"{task.task}: MSE and MAE on scaled values, mean over {listed([str(n) for n in seeds])} seeds{scored}. "
-        f"s.d.: standard deviation over seeds. Skill: 1 - MSE / MSE of seasonal naive. Of errors the best is bold and "
-        f"the second underlined. {costs}{RANKING_RULE} tsbench, protocol {results.plan.protocol}."
+        f"{task.task}: MSE and MAE on scaled values, mean over "
+        f"{listed([str(n) for n in seeds])} {'seed' if seeds == [1] else 'seeds'}{scored}. s.d.: standard deviation "
+        "over seeds. Skill: 1 - MSE / MSE of seasonal naive. w/s: windows per second. p50: median time to forecast one "
+        f"window alone. Of errors the best is bold and the second underlined. {costs}{rule}tsbench, protocol "
+        f"{results.plan.protocol}."
     )
 
 
@@ -109,13 +118,21 @@ def _cells(column: _Column, rows: Sequence[dict[Any, Any]], whole: Sequence[bool
     texts = ["{--}" if math.isnan(value) else _written(value, column, decimals) for value in values]
     if column.better:
         best, second = _first_two(compress(values, whole), column.better == "higher")
+        widest = max(map(_before_the_point, texts), key=len)
         for place in compress(range(len(rows)), whole):
-            # In braces, which any release of siunitx takes; digits of one length stay below each other.
+            # In braces, which any release of siunitx takes. It centres what is in them, so room is made in front.
+            room = widest[: len(widest) - len(_before_the_point(texts[place]))]
+            room = re.sub(r"\d", "0", room).replace("-", "$-$")
+            room = rf"\phantom{{{room}}}" if room else ""
             if values[place] == best:
-                texts[place] = rf"{{\bfseries {texts[place]}}}"
+                texts[place] = rf"{{{room}\bfseries {texts[place]}}}"
             elif values[place] == second:
-                texts[place] = rf"{{\underline{{{texts[place]}}}}}"
+                texts[place] = rf"{{{room}\underline{{{texts[place]}}}}}"
     return texts
+
+
+def _before_the_point(number: str) -> str:
+    return number.partition(".")[0].strip("{}")
 
 
 def _decimals(column: _Column, rows: Sequence[dict[Any, Any]], values: Sequence[float]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tsbench.errors import ConfigError, unknown
 from tsbench.report import costs, figures, residuals, tables
 from tsbench.report.across import across_tasks
+from tsbench.report.folds import joined, with_joined
 from tsbench.report.svg import kept_figures
 from tsbench.report.tables import Results, TaskResults, read_results
 
@@ -33,17 +34,17 @@ _DRAWN: dict[str, Callable[[Results, TaskResults, dict[str, Pen]], Picture | Non
 
 def leaderboard(folder: str | Path) -> pd.DataFrame:
     """What `leaderboard.csv` holds: one row per task and label, best first, costs and errors unrounded."""
-    return tables.leaderboard(read_results(folder))
+    return tables.leaderboard(with_joined(read_results(folder)))
 
 
 def comparisons(folder: str | Path) -> pd.DataFrame:
     """What `comparisons.csv` holds: every model against the best and seasonal naive, with intervals and tests."""
-    return tables.comparisons(read_results(folder))
+    return tables.comparisons(with_joined(read_results(folder)))
 
 
 def ranking(folder: str | Path) -> pd.DataFrame:
     """One row per label over all tasks: mean rank, win rate, error relative to seasonal naive, with intervals."""
-    return across_tasks(read_results(folder))
+    return across_tasks(joined(read_results(folder)))
 
 
 def figure(folder: str | Path, name: str, *, task: int = 0) -> Figure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from tsbench.report.across import Ranking, across_tasks
-from tsbench.report.figures import MOST_DRAWN, WIDTH, Picture, printable
+from tsbench.report.figures import MOST_DRAWN, WIDTH, Picture, drawn, printable
 from tsbench.report.labels import text_width
 from tsbench.report.svg import INK, house_style, to_svg
 from tsbench.report.tables import Results, Task, TaskResults
@@ -54,7 +54,7 @@ def critical_differences(ranking: Ranking) -> Picture | None:
         return None
     labels, ranks = ranking.labels[:MOST_DRAWN], ranking.mean_ranks[:MOST_DRAWN]
     groups = [group for group in ranking.level if group[0] in labels]
-    width, margin = 72 * WIDTH, max(text_width(label) for label in labels) + 60
+    width, margin = 72 * WIDTH, max(text_width(drawn(label)) for label in labels) + 60
     left_names = math.ceil(len(labels) / 2)
     axis = 34.0
     first_name = axis + 16 + 7 * len(groups) + 12
@@ -83,8 +83,9 @@ def critical_differences(ranking: Ranking) -> Picture | None:
             line = first_name + _LINE * (number if on_left else len(labels) - 1 - number)
             end, side = (margin - 6, "right") if on_left else (width - margin + 6, "left")
             axes.plot([place(rank), place(rank), end], [axis, line, line], color=INK, linewidth=0.8)
-            name = f"{label}  {rank:.1f}" if on_left else f"{rank:.1f}  {label}"
-            axes.text(end + (-5 if on_left else 5), line, printable(name), ha=side, va="center")
+            short = drawn(label)
+            name = f"{short}  {rank:.1f}" if on_left else f"{rank:.1f}  {short}"
+            axes.text(end + (-5 if on_left else 5), line, name, ha=side, va="center")
         caption = (
             f"Critical differences over {ranking.num_tasks} tasks: models under one bar cannot be told apart "
             "(Wilcoxon's signed-rank test of every pair, after Holm's correction)."

@@ -105,6 +105,15 @@ COLUMNS = (
 )
 
 
+_FOLDS = Column(
+    "mse_scaled_std_folds",
+    "± folds",
+    _SCALED,
+    _errors,
+    "",
+    "standard deviation over folds of the MSE, mean over seeds; where the errors of folds were joined",
+)
+
 _QUANTILES = "Quantiles"
 QUANTILE_COLUMNS = (
     Column(
@@ -128,8 +137,9 @@ QUANTILE_COLUMNS = (
 
 
 def columns_of(frame: pd.DataFrame) -> tuple[Column, ...]:
-    """Of the frame of `leaderboard`; those of quantiles only where a run has some."""
-    return (*COLUMNS, *(column for column in QUANTILE_COLUMNS if column.name in frame))
+    """Of the frame of `leaderboard`; those of folds and quantiles only where there are some."""
+    folds = [_FOLDS] if _FOLDS.name in frame else []
+    return (COLUMNS[0], *folds, *COLUMNS[1:], *(column for column in QUANTILE_COLUMNS if column.name in frame))
 
 
 @dataclass(frozen=True)
@@ -162,9 +172,9 @@ class Failure:
 
 
 def leaderboard_rows(frame: pd.DataFrame, task: TaskResults) -> list[Row]:
-    """Of the frame of `leaderboard`, the rows of one task."""
+    """Of the frame of `leaderboard`, the rows of one task; without cells where nothing has a result."""
     rows = _of_task(frame, task)
-    columns = [_cells(column, rows) for column in columns_of(frame)]
+    columns = [_cells(column, rows) for column in columns_of(frame)] if task.ranked else []
     return [
         Row(
             row["rank"],
@@ -344,6 +354,8 @@ def data_conditions(results: Results) -> list[DataConditions]:
 
 def scoring(task: TaskResults) -> str:
     """What every finished run of a task was scored on."""
+    if task.folds:
+        return f"the means over {listed(task.folds)}, each scored by itself"
     metrics = next((record.metrics for entry in task.ranked for record in entry.finished), None)
     if metrics is None:
         return "nothing was scored"
@@ -354,7 +366,7 @@ def scoring(task: TaskResults) -> str:
 def metric_notes(task: TaskResults) -> list[str]:
     """Why something is blank, once each."""
     notes = [record.metrics.note for entry in task.ranked for record in entry.finished if record.metrics]
-    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note))
+    return list(dict.fromkeys(note for note in [task.no_skill_because, *notes] if note)) if task.ranked else []
 
 
 def common_recipe(results: Results) -> dict[str, str]:
@@ -416,6 +428,42 @@ def phases(task: TaskResults) -> tuple[list[str], list[tuple[str, list[str]]]]:
     return names, [(entry.label, [compact(_phase(entry, name)) for name in names]) for entry in task.ranked]
 
 
+BARE_LIMIT_NOTE = (
+    "The bare limit is what forward pass, backward pass and optimizer step of the same forecaster reach on one batch "
+    "that is ready; the share is what the training keeps of it beside choosing and gathering windows, clipping and the "
+    "schedule. Both are read in short stretches, so a few percent are noise; far above 100% are steps that one CUDA "
+    "graph launches, or that several seeds take together."
+)
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """How fast a model trains, and how fast it could."""
+
+    label: str
+    rate: Cell
+    limit: Cell
+    share: Cell
+
+
+def training_speeds(task: TaskResults) -> list[TrainingSpeed]:
+    """Of every label whose bare limit was measured, best first."""
+    return [
+        TrainingSpeed(
+            entry.label,
+            _cell(entry.cost("train_windows_per_second"), compact),
+            _cell(1000 * entry.runs[0].recipe.batch_size / step_ms, compact),
+            _cell(entry.cost("share_of_bare_limit"), "{:.0%}".format),
+        )
+        for entry in task.ranked
+        if (step_ms := entry.cost("bare_step_ms"))
+    ]
+
+
+def _cell(value: float | None, write: Callable[[float], str]) -> Cell:
+    return Cell(BLANK, "") if value is None else Cell(write(value), repr(value))
+
+
 def _clock(record: Record) -> dict[str, float]:
     return record.cost.seconds if record.cost else {}
 
@@ -442,8 +490,8 @@ class Audited:
 
 
 def audit_rows(task: TaskResults) -> list[Audited]:
-    """One per label with a result; empty where no record holds an audit."""
-    if not any(record.audit for entry in task.ranked for record in entry.finished):
+    """One per label with a result; empty where no record holds an audit, and where the folds have theirs."""
+    if task.folds or not any(record.audit for entry in task.ranked for record in entry.finished):
         return []
     return [_audited(task, entry) for entry in task.ranked]
 
@@ -471,7 +519,9 @@ WIDE = 4
 
 
 def budget_notes(task: TaskResults) -> list[str]:
-    """Where models of a task did not get the same: parameters, steps, rows of the context."""
+    """Where models of a task did not get the same: parameters, steps, rows of the context. Folds have their own."""
+    if task.folds:
+        return []
     networks = [entry for entry in task.ranked if entry.model not in SIMPLE and entry.cost("num_parameters")]
     notes = []
     if len(networks) > 1:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tsbench.bench.records import QuantileMetrics, RecordStore
 from tsbench.models.registry import model_specs
-from tsbench.report.figures import WIDTH, Pen, Picture, panels, printable
+from tsbench.report.figures import MOST_IN_A_TITLE, WIDTH, Pen, Picture, drawn, panels, printable
 from tsbench.report.svg import INK, house_style, to_svg
 from tsbench.report.tables import Entry, TaskResults
 from tsbench.report.wording import fixed, listed, percent
@@ -62,7 +62,8 @@ def fan_charts(results: TaskResults, store: RecordStore, pens: dict[str, Pen], p
                 channel = int(found["channel"][window])
                 _draw_fan(axes, found, pens[entry.label], window, channel)
                 start = str(found["target_start"][window].astype("datetime64[m]")).replace("T", " ")
-                axes.set_title(printable(f"{entry.label}: {data.channels[channel]}, from {start}, {chosen_as}"))
+                about = f"{data.channels[channel]}, from {start}, {chosen_as}"
+                axes.set_title(f"{drawn(entry.label, 20)}: {printable(about)}")
         figure.supxlabel("steps from the first forecast", fontsize=10)
         figure.supylabel(printable(data.units) or "original units", fontsize=10)
         caption = (
@@ -87,7 +88,7 @@ def calibration(results: TaskResults, pens: dict[str, Pen], prefix: str = "") ->
             for found in _metrics(entry):
                 axes.plot(found.levels, found.below, color=pen.colour, marker="o", markersize=3.5, linewidth=1.2)
             axes.set(xlim=(0, 1), ylim=(0, 1))
-            axes.set_title(printable(entry.label), fontsize=10)
+            axes.set_title(drawn(entry.label, MOST_IN_A_TITLE), fontsize=10)
         figure.supxlabel("level of the quantile", fontsize=10)
         figure.supylabel("share of the targets below it", fontsize=10)
         caption = (

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tsbench.errors import ConfigError, nearest, unknown
 from tsbench.report.across import ranking
+from tsbench.report.folds import joined
 from tsbench.report.statistics import SIGNIFICANCE, geometric_mean
 from tsbench.report.tables import SIMPLE, Entry, Results, Task, TaskResults, read_results
 from tsbench.report.verdict import CLOSE, headline
@@ -44,6 +45,7 @@ COSTS = {
     "memory": Cost("peak_memory_mib", "peak memory", "MiB"),
     "parameters": Cost("num_parameters", "size", "parameters"),
     "training": Cost("fit_seconds", "training", "s"),
+    "energy": Cost("predict_joules", "energy", "J per 1,000 windows"),
     "throughput": Cost("predict_windows_per_second", "throughput", "windows/s", more_is_better=True),
 }
 
@@ -144,6 +146,7 @@ def recommend(
     max_memory_mib: float | None = None,
     max_parameters: float | None = None,
     max_train_seconds: float | None = None,
+    max_joules: float | None = None,
     min_predict_windows_per_second: float | None = None,
     within: float | None = None,
     cheapest: str = "latency",
@@ -154,7 +157,8 @@ def recommend(
     """What to take under limits, for every task of a folder of results, and over all of them where there are several.
 
     within: also the cheapest model whose error is at most this fraction above the best one's; 0.02 is 2 %.
-    cheapest: by which cost: latency, memory, parameters, training or throughput.
+    cheapest: by which cost: latency, memory, parameters, training, energy or throughput.
+    max_joules: to forecast 1,000 windows; known of runs on a GPU alone.
     datasets, horizons, context_lengths: of the tasks, these only.
 
     Raises ConfigError where the folder has no such task.
@@ -164,12 +168,13 @@ def recommend(
         "memory": max_memory_mib,
         "parameters": max_parameters,
         "training": max_train_seconds,
+        "energy": max_joules,
         "throughput": min_predict_windows_per_second,
     }
     if cheapest not in COSTS:
         raise unknown("cost", cheapest, COSTS, where="--cheapest")
     asked = _Asked({name: limit for name, limit in limits.items() if limit is not None}, within, cheapest)
-    results = _narrowed(read_results(folder), datasets, horizons, context_lengths)
+    results = _narrowed(joined(read_results(folder)), datasets, horizons, context_lengths)
     found = [_recommend(replace(results, tasks=(task,)), asked) for task in results.tasks]
     return found if len(found) == 1 else [*found, _recommend(results, asked)]
 

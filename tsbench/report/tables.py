@@ -71,6 +71,11 @@ class Entry:
     def num_missing(self) -> int:
         return len(self.runs) - len(self.records)
 
+    @property
+    def scored(self) -> list[Record]:
+        """Those whose metrics count."""
+        return self.finished
+
     @cached_property
     def errors(self) -> list[float]:
         """Test MSE on scaled values, one per finished seed."""
@@ -87,17 +92,32 @@ class Entry:
         return stdev(self.errors) if len(self.errors) > 1 else None
 
     @property
+    def fold_spread(self) -> float | None:
+        """Standard deviation over folds (ddof 1) of the mean over seeds; None where there are no folds."""
+        return None
+
+    @property
     def has_seed_noise(self) -> bool:
         """False for a model that is not trained: its one value is exact, however many seeds were asked for."""
         return any(record.cost is None or record.cost.steps > 0 for record in self.finished)
 
+    @property
+    def num_scored_windows(self) -> int:
+        """Of each seed."""
+        return next((record.metrics.num_scored_windows for record in self.scored if record.metrics), 0)
+
     def metric(self, name: str) -> list[float]:
-        values = [getattr(record.metrics, name) for record in self.finished]
+        """One value per finished seed that has it."""
+        values = [getattr(record.metrics, name) for record in self.scored]
         return [value for value in values if value is not None]
+
+    def losses(self, store: RecordStore) -> KeptLosses | None:
+        """Mean over seeds of the loss of each origin; None where one of the seeds lacks them."""
+        return mean_losses(store, self.scored)
 
     def quantile_metric(self, name: str) -> float:
         """Mean over the finished seeds of a column of `QuantileMetrics.in_the_table`; NaN where there is none."""
-        metrics = [record.metrics for record in self.finished if record.metrics]
+        metrics = [record.metrics for record in self.scored if record.metrics]
         values = [each.quantiles.in_the_table.get(name) for each in metrics if each.quantiles]
         return fmean(value for value in values if value is not None) if any(v is not None for v in values) else math.nan
 
@@ -112,7 +132,7 @@ class Entry:
         Of speeds, only over the seeds that were timed beside the fewest others.
         """
         costs = [record.cost for record in self.finished if record.cost]
-        if name in _SPEEDS:
+        if name in (*_SPEEDS, "bare_step_ms", "predict_joules"):
             costs = [cost for cost in costs if cost.shared_by == self.num_runs_timed]
         values = [getattr(cost, name) for cost in costs]
         values = [value for value in values if value is not None]
@@ -160,6 +180,8 @@ class TaskResults:
     entries: tuple[Entry, ...]
     store: RecordStore
     """Where the losses by window lie; they are read when something is compared."""
+    folds: tuple[str, ...] = ()
+    """The datasets that were joined in it, see `tsbench.report.folds`; empty for a dataset by itself."""
 
     @cached_property
     def ranked(self) -> list[Entry]:
@@ -201,7 +223,7 @@ class TaskResults:
     @cached_property
     def comparison(self) -> Comparison:
         """Of `compared`, in that order."""
-        return comparison_of([(self.store, entry) for entry in self.compared], self.task.horizon)
+        return comparison_of([(self.store, entry) for entry in self.compared])
 
     def place(self, entry: Entry) -> int | None:
         """In `compared`; None for one that is not in it."""
@@ -287,14 +309,25 @@ def has_quantiles(records: Iterable[Record]) -> bool:
     return any(record.metrics and record.metrics.quantiles for record in records)
 
 
+def has_energy(records: Iterable[Record]) -> bool:
+    """Whether the energy of any of these runs was read."""
+    return any(record.cost and record.cost.predict_joules is not None for record in records)
+
+
 def leaderboard(results: Results) -> pd.DataFrame:
     """One row per task and label, best first: errors as means over seeds, costs as medians over seeds.
 
-    What a failed model does not have is NaN. `same_as_best` is None where seeds are too few to say.
+    What a failed model does not have is NaN. `same_as_best` is None where seeds are too few to say. Where folds were
+    joined, `num_folds` says how many, and `mse_scaled_std_folds` how their errors spread.
     """
     import pandas as pd
 
-    return pd.DataFrame([_row(task, entry) for task in results.tasks for entry in task.entries])
+    rows = [(task, entry, _row(task, entry)) for task in results.tasks for entry in task.entries]
+    if any(task.folds for task in results.tasks):
+        for task, entry, row in rows:
+            spread = math.nan if entry.fold_spread is None else entry.fold_spread
+            row |= {"num_folds": len(task.folds), "mse_scaled_std_folds": spread}
+    return pd.DataFrame([row for _, _, row in rows])
 
 
 def comparisons(results: Results) -> pd.DataFrame:
@@ -363,24 +396,24 @@ def describe_machine(record: Record) -> str:
     return f"{machine.device_name} ({machine.device}), {threads}, {machine.memory_gib:.0f} GiB, {machine.system}"
 
 
-def comparison_of(entries: Sequence[tuple[RecordStore, Entry]], horizon: int) -> Comparison:
+def comparison_of(entries: Sequence[tuple[RecordStore, Entry]]) -> Comparison:
     """All pairs of entries that were scored on the same points, with the store that keeps the losses of each."""
-    kept = [_losses(store, entry) for store, entry in entries]
+    kept = [entry.losses(store) for store, entry in entries]
     # Of another shape only where a record and what lies beside it are of different making.
     shape = next((losses.shape for losses in kept if losses), (0, 1))
     samples = [
         Sample(entry.errors, not entry.has_seed_noise, losses.loss_M if losses and losses.shape == shape else None)
         for (_, entry), losses in zip(entries, kept, strict=True)
     ]
-    return Comparison(tuple(samples), horizon, shape[1])
+    return Comparison(tuple(samples), shape[1])
 
 
-def _losses(store: RecordStore, entry: Entry) -> KeptLosses | None:
-    """Mean over seeds of the loss of each origin; None where one of the seeds lacks them."""
-    kept = [losses for record in entry.finished if (losses := store.losses(record.key))]
-    if len(kept) < len(entry.finished) or len({losses.shape for losses in kept}) > 1:
+def mean_losses(store: RecordStore, records: Sequence[Record]) -> KeptLosses | None:
+    """The loss of each origin, mean over these records; None where one of them lacks it."""
+    kept = [losses for record in records if (losses := store.losses(record.key))]
+    if not kept or len(kept) < len(records) or len({losses.shape for losses in kept}) > 1:
         return None
-    return KeptLosses(np.mean([losses.loss_M for losses in kept], axis=0), kept[0].origins_per_loss)
+    return kept[0]._replace(loss_M=np.mean([losses.loss_M for losses in kept], axis=0))
 
 
 def _task_results(store: RecordStore, task: Task, rows: dict[str, list[tuple[Run, Record | None]]]) -> TaskResults:
@@ -424,7 +457,14 @@ def _labels_by(pairs: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     return groups
 
 
-_SPEEDS = ("train_windows_per_second", "predict_windows_per_second", "latency_p50_ms", "latency_p95_ms")
+_SPEEDS = (
+    "train_windows_per_second",
+    "share_of_bare_limit",
+    "predict_windows_per_second",
+    "latency_p50_ms",
+    "latency_p95_ms",
+)
+_ENERGY = ("predict_joules", "train_kilojoules")
 _METRICS = ("mae_scaled", "mse", "mae", "rmse", "smape", "mase", "rmsse", "owa", "wape", "bias")
 _QUANTILE_METRICS = ("wql", "coverage", "width")
 _COSTS = (*_SPEEDS, "peak_memory_mib", "num_parameters", "flops_per_window")
@@ -437,8 +477,8 @@ def _row(results: TaskResults, entry: Entry) -> dict[str, Any]:
         "rank": results.rank(entry),
         "label": entry.label,
         "model": entry.model,
-        "seeds_ok": len(entry.finished),
-        "seeds_planned": len(entry.runs),
+        "seeds_ok": len(entry.errors),
+        "seeds_planned": len({run.seed for run in entry.runs}),
         "mse_scaled": entry.mse if entry.errors else nan,
         "mse_scaled_std": nan if entry.spread is None else entry.spread,
     }
@@ -453,6 +493,8 @@ def _row(results: TaskResults, entry: Entry) -> dict[str, Any]:
     for name in _COSTS:
         value = entry.cost(name)
         row[name] = nan if value is None else value
+    if has_energy(entry.records):
+        row |= {name: nan if (value := entry.cost(name)) is None else value for name in _ENERGY}
     row["fit_seconds"] = nan if entry.fit_seconds is None else entry.fit_seconds
     row["steps"] = nan if (steps := entry.cost("steps")) is None else steps
     return row | {"status": entry.status, "reason": entry.reason}

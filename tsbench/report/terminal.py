@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tsbench.report.changes import SPEEDS, Change, Changes
+from tsbench.report.folds import with_joined
 from tsbench.report.page import COLUMNS, leaderboard_rows
 from tsbench.report.peaks import METHODS, task_peaks
 from tsbench.report.tables import Results, TaskResults, leaderboard
@@ -43,7 +44,8 @@ def leaderboard_table(frame: pd.DataFrame, task: TaskResults) -> Table:
 
 
 def leaderboard_tables(results: Results) -> list[Table]:
-    """One table per task, in the order of the plan."""
+    """One table per task, in the order of the plan; joined folds before each of them."""
+    results = with_joined(results)
     frame = leaderboard(results)
     return [leaderboard_table(frame, task) for task in results.tasks]
 

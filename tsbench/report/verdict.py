@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from tsbench.bench.records import Record
 from tsbench.report.across import TASKS_FOR_AN_INTERVAL, Ranking, across_tasks, ranking
 from tsbench.report.comparison import CONFIDENCE
 from tsbench.report.statistics import SIGNIFICANCE
@@ -57,8 +57,10 @@ def task_verdict(results: TaskResults) -> Verdict:
     nothing else."""
     best = results.best
     if best is None:
-        return Verdict(f"No model has a result on {results.task.dataset}.", (), trouble=_trouble(results))
-    sentences = [_accuracy(results, best), *_certainty(results, best), _cost(results, best)]
+        words = f"No model has a result on {results.task.dataset}."
+        return Verdict(words, _what_to_do(results.entries), trouble=_trouble(results))
+    sentences = [_accuracy(results, best), *_about_folds(results, best), *_certainty(results, best)]
+    sentences.append(_cost(results, best))
     facts = (_best_fact(best), _gain_fact(results, best), _certainty_fact(results, best), _cost_fact(results, best))
     return Verdict(headline(results, best), tuple(sentences), (*facts, _data_fact(results, best)), _trouble(results))
 
@@ -70,26 +72,31 @@ def overall_verdict(results: Results) -> Verdict | None:
     frame = across_tasks(results)
     frame = frame[frame["num_tasks"] > 0]
     if frame.empty:
+        entries = [entry for task in results.tasks for entry in task.entries]
         return Verdict(
             f"No model has a result on any of {len(results.tasks)} tasks.",
-            (),
-            trouble=_trouble_of(entry for task in results.tasks for entry in task.entries),
+            _what_to_do(entries),
+            trouble=_trouble_of(entries),
         )
     first, num_tasks, order = frame.iloc[0], len(results.tasks), ranking(results)
     leaders = frame.loc[frame["mean_rank"] == first["mean_rank"], "label"].tolist()
     verb = "ranks" if len(leaders) == 1 else "rank"
     error = first["relative_error"]
     interval = _within(first, "relative_error", ".2f")
+    is_baseline = any(_models_of(results, label) == {"seasonal_naive"} for label in leaders)
     against = (
         ""
-        if math.isnan(error)
+        if math.isnan(error) or is_baseline
         else f", and its error is {error:.2f} of seasonal naive's in the geometric mean{interval}"
     )
-    nothing = error >= 1 and not any(_models_of(results, label) == {"seasonal_naive"} for label in leaders)
-    gains = ", but no better than seasonal naive over all" if nothing else ""
+    gains = ", but no better than seasonal naive over all" if error >= 1 and not is_baseline else ""
+    has_network = any(planned.run.model not in SIMPLE for planned in results.plan.runs)
+    simple_leads = has_network and all(_models_of(results, label) <= set(SIMPLE) for label in leaders)
+    worth = f"No network is worth it over {num_tasks} tasks: " if simple_leads else ""
+    where = "" if simple_leads else f" over {num_tasks} tasks"
     simple = sum(_simple_suffices(task) for task in results.tasks)
     return Verdict(
-        f"{listed(leaders)} {verb} best over {num_tasks} tasks{gains}.",
+        f"{worth}{listed(leaders)} {verb} best{where}{gains}.",
         (
             f"The mean rank of {first['label']} is {first['mean_rank']:.1f}{_within(first, 'mean_rank', '.1f')} of "
             f"{len(results.labels)}; it leads on {first['wins']} of {counted(num_tasks, 'task')}{against}.",
@@ -102,6 +109,24 @@ def overall_verdict(results: Results) -> Verdict | None:
     )
 
 
+def _what_to_do(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Where nothing finished: the reasons, the most frequent first, and how to go on."""
+    reasons = Counter(record.reason.rstrip(".") for entry in entries for record in entry.failed)
+    sentences = []
+    if reasons:
+        said = [f"{reason} ({counted(number, 'run')})" for reason, number in reasons.most_common(3)]
+        more = f"; and {counted(len(reasons) - 3, 'other reason')}" if len(reasons) > 3 else ""
+        sentences = [
+            f"{'Why' if len(said) == 1 else 'Why, the most frequent first'}: {'; '.join(said)}{more}.",
+            "To go on, change what the reason names, in the experiment or with --set, and give the command again: what "
+            "has changed is carried out. Where the cause lay elsewhere, in the machine or in a model's code, --force "
+            "--only status=failed repeats these runs (or status=diverged, status=out_of_memory).",
+        ]
+    if any(entry.num_missing for entry in entries):
+        sentences.append("The command that is named under Conditions makes the runs that have no record yet.")
+    return tuple(sentences)
+
+
 def _models_of(results: Results, label: str) -> set[str]:
     return {planned.run.model for planned in results.plan.runs if planned.label == label}
 
@@ -112,18 +137,25 @@ def _overall_facts(results: Results, first: pd.Series, order: Ranking) -> tuple[
     ahead = "not tested" if not order.enough else "level with others"
     if order.enough and not any(label in group for group in order.level):
         ahead = "ahead of all"
+    few = "over " if order.enough else "too few to test: "
     skill = percent(first["skill"])
     gain = Fact("Gain over seasonal naive", "unknown" if skill == BLANK else skill, "geometric mean over tasks")
+    if all(entry.model == "seasonal_naive" for entry in entries):
+        gain = Fact("Gain over seasonal naive", "none", "it ranks best itself")
     rates = [rate for entry in entries if (rate := entry.cost("predict_windows_per_second"))]
     fits = [seconds for entry in entries if (seconds := entry.fit_seconds)]
     fitted = f"fitted in {compact(median(fits))} s, " if fits else ""
-    windows = sum(r.metrics.num_scored_windows for t in results.tasks for r in _first_finished(t) if r.metrics)
+    windows = sum(task.best.num_scored_windows for task in results.tasks if task.best)
     datasets = list(dict.fromkeys(task.task.dataset for task in results.tasks))
     return (
         Fact("Best mean rank", label, f"{first['mean_rank']:.1f} of {len(results.labels)}, leads on {first['wins']}"),
         gain,
-        Fact("How sure", ahead, f"over {counted(num_tasks, 'task')}, {_seeds(entries)}"),
-        Fact("What it costs", f"{compact(median(rates) if rates else None)} windows/s", f"{fitted}medians over tasks"),
+        Fact("How sure", ahead, f"{few}{counted(num_tasks, 'task')}, {_seeds(entries)}"),
+        Fact(
+            "What it costs",
+            f"{compact(median(rates) if rates else None)} windows/s",
+            f"forecast in batches; {fitted}medians over tasks",
+        ),
         Fact(
             "On what data",
             counted(len(datasets), "dataset"),
@@ -134,12 +166,8 @@ def _overall_facts(results: Results, first: pd.Series, order: Ranking) -> tuple[
 
 
 def _seeds(entries: list[Entry]) -> str:
-    fewest = min((len(entry.finished) for entry in entries), default=0)
+    fewest = min((len(entry.errors) for entry in entries), default=0)
     return f"{counted(fewest, 'seed')} each"
-
-
-def _first_finished(task: TaskResults) -> list[Record]:
-    return task.best.finished[:1] if task.best else []
 
 
 def _within(row: pd.Series, name: str, digits: str) -> str:
@@ -170,6 +198,8 @@ def headline(results: TaskResults, best: Entry) -> str:
             "it has the lowest error" if naive is best else f"it does as well as {best.label}, by all that can be told"
         )
         return f"No model beats {naive.label} on {dataset}: {because}."
+    if best.model in SIMPLE and not has_network and any(entry.model not in SIMPLE for entry in results.entries):
+        return f"{best.label} has the lowest error on {dataset}; no network has a result."
     if best.model in SIMPLE:
         return f"{'No network is worth it' if has_network else 'Simple is best'} on {dataset}: " + (
             f"{best.label} has the lowest error."
@@ -203,12 +233,21 @@ def _accuracy(results: TaskResults, best: Entry) -> str:
     against = [_against(best, results.of_model(model)) for model in ("seasonal_naive", "linear")]
     against = [words for words in against if words]
     gains = f", {listed(against)}" if against else ""
-    return f"The test MSE of {best.label} on scaled values is {_with_spread(best)}{gains}."
+    return f"The mean squared error (MSE) of {best.label} on scaled test values is {_with_spread(best)}{gains}."
+
+
+def _about_folds(results: TaskResults, best: Entry) -> list[str]:
+    if best.fold_spread is None:
+        return []
+    return [
+        f"Every error is a mean over {len(results.folds)} folds, in each of which the models were trained anew on all "
+        f"rows before it; over them that of {best.label} has a standard deviation of {best.fold_spread:.2g}."
+    ]
 
 
 def _with_spread(entry: Entry) -> str:
     decimals = decimals_for([entry.mse])
-    seeds = f"({counted(len(entry.finished), 'seed')})"
+    seeds = f"({counted(len(entry.errors), 'seed')})"
     if not entry.has_seed_noise:
         return f"{fixed(entry.mse, decimals)} (the same for every seed)"
     if entry.spread is None:
@@ -228,7 +267,11 @@ def _against(best: Entry, other: Entry | None) -> str:
 def _certainty(results: TaskResults, best: Entry) -> list[str]:
     others = [entry for entry in results.compared if entry is not best]
     if not others:
-        return ["There is nothing to compare it with.", *_about_failed(results, best)]
+        return [
+            "There is nothing to compare it with: seasonal_naive and linear beside it, which take seconds, would tell "
+            "whether it is worth its price.",
+            *_about_failed(results, best),
+        ]
     unknown = [entry for entry in others if results.same_as_best(entry) is None]
     if len(unknown) == len(others) and not results.comparison.degrees:
         return [
@@ -286,7 +329,7 @@ def _confidence_set(results: TaskResults) -> list[str]:
 def _caveat(results: TaskResults) -> str:
     """What one observation is, how few there are, and what was corrected for: beside the claim, not in a footnote."""
     found = results.comparison
-    trained = [len(entry.finished) for entry in results.compared if entry.has_seed_noise]
+    trained = [len(entry.errors) for entry in results.compared if entry.has_seed_noise]
     few = min(trained, default=0)
     limits = f"{counted(few, 'seed')} {FEW_SEEDS[few]}" if few in FEW_SEEDS else ""
     pairs = "all pairs are corrected for, because the best is known only after looking at all"
@@ -297,8 +340,7 @@ def _caveat(results: TaskResults) -> str:
             + (f"; {limits}" if limits else "")
             + f"; {pairs}."
         )
-    scored = results.compared[0].finished[0].metrics
-    windows = scored.num_scored_windows if scored else 0
+    windows = results.compared[0].num_scored_windows
     overlap = (
         f", whose targets overlap by up to {results.task.horizon - 1:,} steps," if results.task.horizon > 1 else ""
     )
@@ -389,14 +431,14 @@ def _trouble_of(entries: Iterable[Entry]) -> str:
 
 
 def _best_fact(best: Entry) -> Fact:
-    return Fact("Lowest error", best.label, f"test MSE {_with_spread(best)}")
+    return Fact("Lowest error", best.label, f"mean squared error (MSE) {_with_spread(best)}, scaled values")
 
 
 def _gain_fact(results: TaskResults, best: Entry) -> Fact:
     question = "Gain over seasonal naive"
     skill = results.skill(best)
     if skill is None:
-        return Fact(question, "unknown", results.no_skill_because)
+        return Fact(question, "unknown", results.no_skill_because.removeprefix("Skill is blank: "))
     if best is results.of_model("seasonal_naive"):
         return Fact(question, "none", "it has the lowest error itself")
     linear = results.of_model("linear")
@@ -410,7 +452,7 @@ def _certainty_fact(results: TaskResults, best: Entry) -> Fact:
         return Fact(question, "no comparison", "the only model with a full result")
     if all(results.same_as_best(entry) is None for entry in others):
         return Fact(question, "unknown", "fewer than two seeds")
-    seeds = f"over {counted(len(best.finished), 'seed')}"
+    seeds = f"over {counted(len(best.errors), 'seed')}"
     noise = "seeds and test windows" if results.comparison.degrees else "seeds"
     if not results.peers:
         apart = [entry for entry in others if results.same_as_best(entry) is False]
@@ -431,13 +473,13 @@ def _cost_fact(results: TaskResults, best: Entry) -> Fact:
     rate = compact(best.cost("predict_windows_per_second"))
     cheapest = _cheapest(results, best)
     hint = "" if cheapest is best or len(results.machines) > 1 else f"; cheapest of its level: {cheapest.label}"
-    return Fact("What it costs", f"{rate} windows/s", f"{trained}, {parameters}{hint}")
+    return Fact("What it costs", f"{rate} windows/s", f"forecast in batches; {trained}, {parameters}{hint}")
 
 
 def _data_fact(results: TaskResults, best: Entry) -> Fact:
     record = best.finished[0]
     assert record.metrics
     size = f"{record.data.num_rows:,} rows × {counted(len(record.data.channels), 'channel')}"
-    windows = counted(record.metrics.num_scored_windows, "scored window")
+    windows = counted(best.num_scored_windows, "scored window")
     windows += f" ({record.metrics.masked})" if record.metrics.masked else ""
     return Fact("On what data", record.data.title, f"{size}; {windows}, {results.task.horizon} steps ahead")

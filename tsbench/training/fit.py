@@ -19,7 +19,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from tsbench.data.windows import Batch, Windows, shuffled_picks
+from tsbench.data.windows import Batch, Windows
 from tsbench.training.devices import synchronise
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
@@ -29,8 +29,6 @@ CHUNK_SECONDS = 0.1
 still moves."""
 
 _FIRST_CHUNK_STEPS = 5
-
-VALIDATION_BATCH_SIZE = 256
 
 _PRECISIONS: dict[str, Any] = {
     "32": "32-true",
@@ -54,6 +52,7 @@ class Chunk:
         return type(self)(self.windows, self.picks_KB.to(device))
 
     def batches(self) -> Iterator[Batch]:
+        self.windows.open()
         return self.windows.batches(self.picks_KB)
 
 
@@ -70,7 +69,7 @@ class WholePart:
         return self
 
     def batches(self) -> Iterator[Batch]:
-        return self.windows.in_order(VALIDATION_BATCH_SIZE)
+        return self.windows.in_order(self.windows.at_a_time)
 
 
 class ChunkStream:
@@ -81,13 +80,19 @@ class ChunkStream:
     def __init__(self, windows: Windows, recipe: Recipe, seed: int) -> None:
         self.windows, self.interval = windows, recipe.validate_every
         self.chunk_steps = _FIRST_CHUNK_STEPS
-        self._picks = shuffled_picks(len(windows), recipe.batch_size, recipe.max_steps, seed)
+        self._sources = windows.shuffled(recipe.batch_size, recipe.max_steps, seed)
+        self._source, self._picks = next(self._sources)
 
     def __iter__(self) -> Iterator[Chunk]:
         left = self.interval
-        while picks := list(islice(self._picks, min(self.chunk_steps, left))):
-            left -= len(picks)
-            yield self.chunk(self.windows, torch.stack(picks))
+        while left:
+            if picks := list(islice(self._picks, min(self.chunk_steps, left))):
+                left -= len(picks)
+                yield self.chunk(self._source, torch.stack(picks))
+            elif (source := next(self._sources, None)) is not None:
+                self._source, self._picks = source
+            else:
+                return
 
     def pace(self, seconds_per_step: float) -> None:
         """Make the next chunks so long that they take `CHUNK_SECONDS`; what is trained on does not depend on it."""

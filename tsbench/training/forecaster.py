@@ -21,11 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from tsbench.data.blocks import scaled_rows, windows_of
 from tsbench.data.clock import following_each
 from tsbench.data.covariates import Roles, rows_ahead
 from tsbench.data.panel import Panel, Part
 from tsbench.data.scaling import Scaler, seen
-from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories
+from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories, refuse_histories
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
@@ -248,16 +249,17 @@ class Forecaster(pl.LightningModule):
     @torch.inference_mode()
     def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`forward` without gradients, in the recipe's precision."""
-        with self._in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device):
             return self(context_BLC.to(self.dtype), covariates_BMK)
 
     @torch.inference_mode()
     def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`quantiles` without gradients, in the recipe's precision."""
-        with self._in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device):
             return self.quantiles(context_BLC.to(self.dtype), covariates_BMK)
 
-    def _in_its_precision(self, device: torch.device) -> torch.autocast:
+    def in_its_precision(self, device: torch.device) -> torch.autocast:
+        """Around a forward pass: half precision where the recipe has it."""
         half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
         return torch.autocast(device.type, half, enabled=half is not None)
 
@@ -405,6 +407,7 @@ class Forecaster(pl.LightningModule):
         else:
             take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
             why_not = "the gradient scaler and the norms of gradients work step by step"
+        batch.windows.open()
         if self._graph is None:
             windows = batch.windows
             self._graph = step_graph(lambda picks_B: take(windows.batch(picks_B)), self.device, why_not)
@@ -523,11 +526,11 @@ class Forecaster(pl.LightningModule):
         self.scaler = Scaler.fit(train_part)
         self.covariate_scaler = Scaler.fit_covariates(train_part) if self.covariates else None
         target = resolve_device(device)
-        values_TC = torch.from_numpy(self.scaler.apply_to(panel)).to(target)
+        values_TC = scaled_rows(panel, self.scaler, target)
         covariates = CovariateRows.of(panel, self.covariate_scaler, target)
         return self.fit_windows(
-            Windows.of(train_part, values_TC, self.context_length, self.horizon, covariates),
-            Windows.of(validation_part, values_TC, self.context_length, self.horizon, covariates),
+            windows_of(train_part, values_TC, self.context_length, self.horizon, covariates),
+            windows_of(validation_part, values_TC, self.context_length, self.horizon, covariates),
             seed=seed,
             tell=tell,
         )
@@ -536,7 +539,7 @@ class Forecaster(pl.LightningModule):
         self, windows: Windows, validation: Windows, *, seed: int, tell: Callable[[Progress], None] | None = None
     ) -> Forecaster:
         """What `fit` does with windows of scaled values that lie on the device already."""
-        device = windows.starts_N.device
+        device = windows.device
         set_precision(self.recipe, device)
         self.training_log = Training()
         self.has_holes = windows.has_holes or validation.has_holes
@@ -562,7 +565,7 @@ class Forecaster(pl.LightningModule):
         start = time.perf_counter()
         most = max(_MOST_RESIDUALS // (self.horizon * validation.channels * self.num_outputs), 1)
         picks_N = torch.linspace(0, len(validation) - 1, min(most, len(validation)), dtype=torch.float64).round().long()
-        parts = picks_N.to(validation.starts_N.device).split(_CALIBRATION_BATCH_SIZE)
+        parts = picks_N.to(validation.device).split(_CALIBRATION_BATCH_SIZE)
         residual_NHCQ = torch.cat([self._residuals(validation, picks_B) for picks_B in parts])
         if validation.has_holes and residual_NHCQ.isnan().all():
             raise _nothing_to_validate()
@@ -581,7 +584,7 @@ class Forecaster(pl.LightningModule):
             mean, std = (torch.as_tensor(part).to(context_BLC.device) for part in self.scaler.at(items_B1))
             context_BLC, target_BHC = windows.histories(picks_B).double() * std + mean, target_BHC * std + mean
         seen_BLC, target_BHC = (self._seen(part.to(self.dtype)) for part in (context_BLC, target_BHC))
-        with self._in_its_precision(seen_BLC.device):
+        with self.in_its_precision(seen_BLC.device):
             quantiles_BHCQ = self._quantiles(seen_BLC, *covariates)
         return (target_BHC.unsqueeze(-1) - quantiles_BHCQ) / self._size_of(seen_BLC).unsqueeze(-1)
 
@@ -662,6 +665,8 @@ class Forecaster(pl.LightningModule):
         for ends in np.split(panel.offsets[1:], range(_PREDICT_BATCH_SIZE, len(panel.items), _PREDICT_BATCH_SIZE)):
             items = panel.item_of(ends - 1)
             if self.reads_history:
+                if panel.is_mapped:
+                    raise refuse_histories()
                 firsts = (panel.offsets[:-1] + panel.padded)[items]
                 history = histories(torch.from_numpy(values), torch.from_numpy(firsts), torch.from_numpy(ends))
                 parts.append(_in_front(self.infer_quantiles(history.to(self.device))))

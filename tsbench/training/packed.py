@@ -20,6 +20,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from tsbench.data.blocks import BlockedWindows
 from tsbench.data.windows import Batch, Windows, shuffled_picks
 from tsbench.errors import Diverged, TsbenchError
 from tsbench.models.linear import ClosedForm
@@ -51,12 +52,12 @@ def fit_together(
     Raises PackingError with the reason; nothing is trained then.
     """
     members = [Member(forecaster, seed) for forecaster, seed in zip(forecasters, seeds, strict=True)]
-    device, recipe = windows.starts_N.device, forecasters[0].recipe
+    device, recipe = windows.device, forecasters[0].recipe
     for member in members:
         member.forecaster.training_log = Training()
         member.forecaster.has_holes = windows.has_holes or validation.has_holes
         member.forecaster.build(member.seed).to(device)
-    if reason := _why_alone(forecasters[0]):
+    if reason := _why_alone(forecasters[0], windows):
         raise PackingError(reason)
     set_precision(recipe, device)
     try:
@@ -72,8 +73,10 @@ def fit_together(
     return [member.error for member in members]
 
 
-def _why_alone(forecaster: Forecaster) -> str:
+def _why_alone(forecaster: Forecaster, windows: Windows) -> str:
     """What is known against training the seeds of this forecaster together; empty: nothing."""
+    if isinstance(windows, BlockedWindows):
+        return "the panel is mapped: the blocks in memory are those of one seed's order"
     if isinstance(forecaster.model, ClosedForm):
         return "the model is solved for, not trained"
     if not any(parameter.requires_grad for parameter in forecaster.parameters()):

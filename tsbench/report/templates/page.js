@@ -1,4 +1,10 @@
 // Sorting and filtering are additions: the tables are complete, and in order of rank, without them.
+const SIZES = {k: 1e3, M: 1e6, G: 1e9, T: 1e12};
+// The first number of "1,234", "12.3k", "−5.0%" or "2.5 (1.0 to 4.0)".
+const firstNumber = (text) => {
+  const found = /(-?[\d.]+(?:e[-+]?\d+)?)([kMGT]?)/.exec(text.replaceAll(",", "").replaceAll("−", "-"));
+  return found ? Number(found[1]) * (SIZES[found[2]] ?? 1) : Number.NaN;
+};
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   for (const [place, head] of heads.entries()) {
@@ -10,12 +16,13 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const descending = head.getAttribute("aria-sort") === "ascending";
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-      const value = (row) => row.cells[place].dataset.value ?? row.cells[place].textContent.trim();
+      const isNumber = head.classList.contains("number");
+      const text = (row) => row.cells[place].dataset.value ?? row.cells[place].textContent.trim();
+      const number = (row) => firstNumber(text(row));
       const compare = (a, b) => {
-        const [x, y] = [value(a), value(b)];
-        if (x === "" || y === "") return (x === "") - (y === ""); // blanks last, either way
-        const numeric = !Number.isNaN(Number(x)) && !Number.isNaN(Number(y));
-        const order = numeric ? Number(x) - Number(y) : x.localeCompare(y);
+        const [x, y] = isNumber ? [number(a), number(b)] : [text(a), text(b)];
+        if (isNumber && (Number.isNaN(x) || Number.isNaN(y))) return Number.isNaN(x) - Number.isNaN(y); // last, either way
+        const order = isNumber ? x - y : x.localeCompare(y);
         return descending ? -order : order;
       };
       table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
