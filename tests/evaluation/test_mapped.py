@@ -144,11 +144,12 @@ def test_joined_losses_are_those_that_are_kept_of_every_window(tmp_path: Path, s
     stamps = mapped.RegularStamps("h", firsts, panel.offsets)
     whole, panel = replace(whole, timestamps=stamps[:]), replace(panel, timestamps=stamps)
     loss_N = np.random.default_rng(1).random(len(panel.test.starts(12, 4)))
-    counts = np.bincount(panel.test.window_starts(12, 4).item_of(np.arange(len(loss_N))))
-    nothing = [np.zeros((3, 2))] * 7
+    counts = np.bincount(panel.test.window_starts(12, 4).at(np.arange(len(loss_N)))[1])
+    nothing = [np.zeros((3, 2))] * 8
 
     def totals(squared: np.ndarray, absolute: np.ndarray, **rest: Any) -> ErrorTotals:
-        return ErrorTotals(*[np.zeros((4, 2))] * 5, squared, absolute, ItemTotals(counts, *nothing), **rest)
+        shares = np.ones_like(squared)
+        return ErrorTotals(*[np.zeros((4, 2))] * 6, squared, absolute, shares, ItemTotals(counts, *nothing), **rest)
 
     for limit in (2048, 10):
         joined = JoinedLosses(panel.test, 12, 4, limit)

@@ -21,7 +21,7 @@ from tsbench.data.windows import Batch, CovariateRows, Windows, refuse_histories
 
 _BLOCK_VALUES = 1 << 22
 """Values of a block in order: 16 MiB."""
-_BLOCK_WINDOWS = 1 << 18
+_BLOCK_WINDOWS = 1 << 16
 
 _CHEST_VALUES = 1 << 24
 """Values of a chest, 64 MiB, or as many as eight blocks have where that is more."""

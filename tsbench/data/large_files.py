@@ -334,7 +334,7 @@ def _parquet(path: Path) -> Iterator[Table]:
             parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file,
             progress(path.name, 0, file.metadata.num_rows) as advance,
         ):
-            rows, count = max(STRETCH_VALUES // 4 // max(len(file.schema_arrow), 1), 1), 0
+            rows, count = max(STRETCH_VALUES // max(len(file.schema_arrow), 1), 1), 0
             for batch in file.iter_batches(batch_size=rows):
                 frame = pyarrow.Table.from_batches([batch]).to_pandas()
                 if not count and series_in(frame) is not None:

@@ -15,8 +15,8 @@ import pandas as pd
 
 from tsbench.data.clock import Grid
 
-STRETCH_VALUES = 1 << 20
-"""Values that are looked at together in a pass over a file: 4 MiB, and twice that in double precision."""
+STRETCH_VALUES = 1 << 18
+"""Values that are looked at together in a pass over a file: 1 MiB, and twice that in double precision."""
 
 
 class MappedRows:

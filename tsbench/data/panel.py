@@ -252,8 +252,7 @@ class Part:
 
     def without_window(self, context_length: int, horizon: int) -> np.ndarray:
         """The numbers of the items that have no window in this part."""
-        having = self.panel.item_of(self.starts(context_length, horizon) + context_length)
-        return np.setdiff1d(np.arange(len(self.panel.items)), having)
+        return np.flatnonzero(self.window_starts(context_length, horizon).counts_I == 0)
 
     def empty_windows(self, context_length: int, horizon: int) -> int:
         """How many windows hold no value in their target, and therefore are none."""

@@ -248,14 +248,21 @@ class JoinedLosses:
             counts = np.ones(len(places), np.int64)
         self._lows, ends = _merged(places, places + counts)
         self._before = np.cumsum(ends - self._lows) - (ends - self._lows)
-        num_origins = int((ends - self._lows).sum())
-        self.together = -(-num_origins // limit)
-        self.sums_2M = np.zeros((2, -(-num_origins // self.together)))
+        self._num_origins = int((ends - self._lows).sum())
+        self.together = -(-self._num_origins // limit)
+        self.sums_2M = np.zeros((2, -(-self._num_origins // self.together)))
 
     def overlap(self, horizon: int) -> int:
-        """How many consecutive values have targets that share a row, where no origin is missing."""
-        last = (self.together - 1) * self._step + (horizon - 1) * self._stamps.ticks_per_row
-        return int(min(last // (self.together * self._step) + 1, self.sums_2M.shape[1]))
+        """How many consecutive values have targets that share a row."""
+        first_M = np.arange(0, self._num_origins, self.together)
+        last_M = np.minimum(first_M + self.together, self._num_origins) - 1
+        last_rows = self._ticks_of(last_M) + (horizon - 1) * self._stamps.ticks_per_row
+        return int((np.searchsorted(self._ticks_of(first_M), last_rows, side="right") - np.arange(len(first_M))).max())
+
+    def _ticks_of(self, origins: np.ndarray) -> np.ndarray:
+        """Where origins lie on the clock, by their place in the order of time."""
+        merged = np.searchsorted(self._before, origins, side="right") - 1
+        return (self._lows[merged] + origins - self._before[merged]) * self._step
 
     def add(self, number: int, losses_2B: np.ndarray) -> None:
         """Of the windows from this number on."""

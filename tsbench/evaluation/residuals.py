@@ -21,7 +21,7 @@ NUM_LEVELS = 10
 HISTOGRAM_REACH, NUM_BINS = 4.0, 41
 """Errors beyond the reach, in standard deviations of the training rows, are counted in the outermost bins."""
 MOST_LAGS = 48
-MOST_KEPT = 1 << 21
+MOST_KEPT = 1 << 20
 """Windows times channels whose levels and errors one step ahead are kept one by one; of more, as many in evenly spaced
 runs of neighbours."""
 MOST_CHANNELS = 32

@@ -96,7 +96,7 @@ def measure_bare_step(forecaster: Forecaster, windows: Windows, *, seconds: floa
     """
     if not forecaster.training_log.chunks:
         return None
-    device = windows.starts_N.device
+    device = windows.device
     picks_B = torch.arange(forecaster.recipe.batch_size, device=device) % len(windows)
     batch = tuple(part.contiguous() for part in windows.batch(picks_B))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws
