@@ -240,3 +240,12 @@ def test_without_holes_nothing_of_the_mask_is_computed(small_panel: Panel, monke
     monkeypatch.setattr(Forecaster, "_each_error", never)
 
     assert not fit(small_panel).has_holes
+
+
+def test_holes_beyond_a_parts_windows_are_none_of_its_own(small_panel: Panel):
+    values = small_panel.values.copy()
+    values[small_panel.validation.bounds[0, 0] + 3] = np.nan
+    panel = replace(small_panel, values=values)
+
+    assert [windows_of(panel, part).has_holes for part in ("train", "validation", "test")] == [False, True, False]
+    assert fit(panel).has_holes  # the validation loss must know of them

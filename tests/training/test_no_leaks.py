@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -189,6 +190,10 @@ class ShuffledTargets(Windows):
 
     def __init__(self, windows: Windows) -> None:
         self.__dict__.update(windows.__dict__)
+
+    def batches(self, picks_KB: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """One by one: how many steps a chunk has is a matter of time, and the others must not depend on it."""
+        return map(self.batch, picks_KB)
 
     def _gather(self, starts_B: Tensor) -> tuple[Tensor, Tensor]:
         others = self.starts_N[torch.randint(len(self.starts_N), (len(starts_B),))]

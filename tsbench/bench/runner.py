@@ -68,7 +68,7 @@ from tsbench.evaluation.throughput import (
     measure_inference,
 )
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import check_precision, keep_freed_memory
+from tsbench.training.devices import check_precision, give_memory_back, keep_freed_memory
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.loggers import Place, RunLog
 from tsbench.training.packed import PackingError, fit_together
@@ -111,6 +111,7 @@ def run_plan(
         return prepared
 
     for group in grouped(runs, pack):
+        give_memory_back()
         here = prepare(group[0].run.dataset)
         packing, fits = None, None
         if len(group) > 1:

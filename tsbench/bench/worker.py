@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
-import gc
 import os
 import pickle
 import signal
@@ -72,7 +70,7 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
         open_log,
         record_of,
     )
-    from tsbench.training.devices import check_precision, resolve_device
+    from tsbench.training.devices import check_precision, give_memory_back, resolve_device
 
     torch.set_num_threads(1)  # where OMP_NUM_THREADS is not read
     device, store = resolve_device(setting.device), RecordStore(setting.folder)
@@ -99,7 +97,7 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
         tell("recorded", run.key())
 
     while True:
-        _give_memory_back()
+        give_memory_back()
         match requests.get():
             case "run", run, packing:
                 carry_out(run, packing)
@@ -142,14 +140,3 @@ def _beside(record: Record, num_workers: int) -> Record:
     if record.cost:
         update["cost"] = record.cost.model_copy(update={"num_workers": num_workers})
     return record.model_copy(update=update)
-
-
-def _give_memory_back() -> None:
-    """What the last run left in the allocator would count as the next one's peak."""
-    import torch
-
-    gc.collect()
-    with suppress(AttributeError, OSError, TypeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
-    if torch.cuda.is_initialized():  # to the other workers of the same GPU
-        torch.cuda.empty_cache()

@@ -149,10 +149,19 @@ class Windows:
         windows.num_items = len(panel.items)
         windows.items_N = torch.from_numpy(items).to(values_TC.device)
         if panel.has_holes:
-            windows.missing_TC = torch.from_numpy(np.isnan(panel.values[:])).to(values_TC.device)
-            windows.teaches = part.name != "test"
+            windows._take_holes(part, starts)
         windows.firsts_N = torch.from_numpy((panel.offsets[:-1] + panel.padded)[items]).to(values_TC.device)
         return windows
+
+    def _take_holes(self, part: Part, starts: np.ndarray) -> None:
+        """Those that the windows reach: what is missing in the test part alone must not change a bit of a training."""
+        missing = np.isnan(part.panel.values[:])
+        edges = np.zeros(len(missing) + 1, np.int64)
+        np.add.at(edges, starts, 1)
+        np.add.at(edges, starts + self.context_length + self.horizon, -1)
+        if missing[np.cumsum(edges)[:-1] > 0].any():
+            self.missing_TC = torch.from_numpy(missing).to(self.starts_N.device)
+            self.teaches = part.name != "test"
 
     @property
     def has_holes(self) -> bool:

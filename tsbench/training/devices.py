@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from contextlib import suppress
 
 import torch
@@ -62,3 +63,12 @@ def keep_freed_memory() -> None:
     with suppress(AttributeError, OSError, TypeError):
         for option, size in _MALLOPT.values():
             ctypes.CDLL(None).mallopt(option, size)
+
+
+def give_memory_back() -> None:
+    """Hand what was freed back to the system or to the GPU's other processes: it would count as a later run's peak."""
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -542,7 +542,7 @@ class Forecaster(pl.LightningModule):
         device = windows.device
         set_precision(self.recipe, device)
         self.training_log = Training()
-        self.has_holes = windows.has_holes
+        self.has_holes = windows.has_holes or validation.has_holes
         self.build(seed).to(device)
         if isinstance(self.model, ClosedForm):
             self._solve(self.model, windows)

@@ -55,7 +55,7 @@ def fit_together(
     device, recipe = windows.device, forecasters[0].recipe
     for member in members:
         member.forecaster.training_log = Training()
-        member.forecaster.has_holes = windows.has_holes
+        member.forecaster.has_holes = windows.has_holes or validation.has_holes
         member.forecaster.build(member.seed).to(device)
     if reason := _why_alone(forecasters[0], windows):
         raise PackingError(reason)
