@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.data.test_blocks_of_rows import CPU, panels_of
 
+from tests.data.test_blocks_of_rows import CPU, panels_of
 from tsbench.bench.records import Record, Run
 from tsbench.bench.runner import Prepared, execute, fit_pack
 from tsbench.data import blocks, mapped
