@@ -31,6 +31,9 @@ from tsbench.training.forecaster import Forecaster
 Rows = Iterator[Result]
 
 
+_CHUNK_STEPS = 50
+
+
 def inputs() -> Rows:
     """Batches of shuffled windows, nothing else: our gather against a Dataset of windows in a DataLoader."""
     for batch_size, goal in ((32, 10.0), (256, 18.0), (1024, None)):
@@ -38,8 +41,10 @@ def inputs() -> Rows:
             count = max(20, 4096 // batch_size)
 
             def gather(batch_size: int = batch_size, count: int = 10 * count) -> int:
-                for picks_B in shuffled_picks(len(windows("train")), batch_size, count, seed=0):
-                    windows("train").batch(picks_B)
+                picks = shuffled_picks(len(windows("train")), batch_size, count, seed=0)
+                while chunk := list(islice(picks, _CHUNK_STEPS)):  # as a training does
+                    for _ in windows("train").batches(torch.stack(chunk)):
+                        pass
                 return count * batch_size
 
             def load(batch_size: int = batch_size, count: int = count, num_workers: int = num_workers) -> int:

@@ -19,8 +19,10 @@ from tsbench.errors import Diverged
 from tsbench.evaluation.metrics import ErrorTotals, ItemTotals, SeasonalErrors
 from tsbench.evaluation.quantiles import QuantileSums
 
+EVALUATION_BATCH_SIZE = 256
 MAX_KEPT_LOSSES = 2048
 """Values kept per run and kind of loss: 16 KiB of float32 for two kinds, whatever the length of the test part."""
+_TINY = torch.finfo(torch.float64).tiny
 
 
 MOST_LOOKED_AT = 1 << 22
@@ -52,7 +54,7 @@ def evaluate(
     scaler: Scaler,
     seasonal: SeasonalErrors | None = None,
     *,
-    batch_size: int | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE,
     look: Callable[[Tensor, Tensor], None] | None = None,
     joined: JoinedLosses | None = None,
 ) -> ErrorTotals:
@@ -62,7 +64,6 @@ def evaluate(
     on scaled values, in the order of the windows; targets are NaN where a value is missing. joined: gets the losses of
     windows, where they are too many to be returned. Raises Diverged when a forecast is not a finite number.
     """
-    batch_size = batch_size or windows.at_a_time
     device, channels, num_items = windows.device, windows.channels, windows.num_items
     sums_KHC = torch.zeros(5, windows.horizon, channels, dtype=torch.float64, device=device)
     items_KIC = torch.zeros(7, num_items, channels, dtype=torch.float64, device=device)
@@ -84,31 +85,37 @@ def evaluate(
         if look:
             look(target_BHC, forecast_BHC)
         error_BHC = forecast_BHC - target_BHC
-        size_BHC = (target_BHC * std + mean).abs()
-        symmetric_BHC = _symmetric(target_BHC * std + mean, forecast_BHC * std + mean)
+        size_BHC = (target_BHC * std).add_(mean).abs_()
+        # Where both are zero sMAPE's term is: 0 over the smallest number, which takes one pass less than asking.
+        both_BHC = (forecast_BHC * std).add_(mean).abs_().add_(size_BHC).clamp_(min=_TINY)
+        relative_BHC = (error_BHC.abs() * std).div_(both_BHC)
         if is_there_BHC is not None:
-            error_BHC, size_BHC, symmetric_BHC = (
-                each_BHC.where(is_there_BHC, 0.0) for each_BHC in (error_BHC, size_BHC, symmetric_BHC)
+            error_BHC, size_BHC, relative_BHC = (
+                each_BHC.where(is_there_BHC, 0.0) for each_BHC in (error_BHC, size_BHC, relative_BHC)
             )
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
-        losses_2B = torch.stack([squared_BHC.mean((1, 2)), absolute_BHC.mean((1, 2))])
+        each: tuple[Tensor, ...] = (squared_BHC, absolute_BHC, relative_BHC)
+        if scaler.is_by_item:
+            each += (squared_BHC * std**2, absolute_BHC * std)
+        for sum_HC, each_BHC in zip(sums_KHC, each, strict=False):
+            sum_HC += each_BHC.sum(0)
+        squared_BC, absolute_BC = squared_BHC.mean(1), absolute_BHC.mean(1)
+        losses_2B = torch.stack([squared_BC.mean(1), absolute_BC.mean(1)])
         if joined:
             joined.add(number, losses_2B.cpu().numpy())
         else:
             by_window.append(losses_2B)
-        original = (squared_BHC * std**2, absolute_BHC * std)
-        for kind, each_BHC in enumerate((squared_BHC, absolute_BHC, *original, symmetric_BHC)):
-            sums_KHC[kind] += each_BHC.sum(0)
-        squared_BC, absolute_BC = (each_BHC.mean(1) for each_BHC in original)
+        std_BC = std.squeeze(1) if scaler.is_by_item else std
+        squared_BC, absolute_BC = squared_BC * std_BC**2, absolute_BC * std_BC
         items_B = block.items_N[picks_B]
         groups_B = items_B if group_N is None else group_N[number : number + len(picks_B)]
         absolute_scale_BC, squared_scale_BC = scale_KGC[:, groups_B]
         parts = (
             absolute_BC,
             squared_BC,
-            (error_BHC * std).mean(1),
+            error_BHC.mean(1) * std_BC,
             size_BHC.mean(1),
-            symmetric_BHC.mean(1),
+            200 * relative_BHC.mean(1),
             _over(absolute_BC, absolute_scale_BC),
             _over(squared_BC, squared_scale_BC),
         )
@@ -119,14 +126,16 @@ def evaluate(
     squared_N, absolute_N = joined.sums_2M if joined else torch.cat(by_window, dim=1).cpu().numpy()
     windows_I = counts_I.cpu().numpy()
     count_HC, share_N, scored_IC = _scored(windows, windows_I, len(squared_N), batch_size)
-    squared_HC, absolute_HC, original_squared_HC, original_absolute_HC, symmetric_HC = sums_KHC.cpu().numpy()
+    squared_HC, absolute_HC, relative_HC, original_squared_HC, original_absolute_HC = sums_KHC.cpu().numpy()
+    if not scaler.is_by_item:
+        original_squared_HC, original_absolute_HC = squared_HC * scaler.std**2, absolute_HC * scaler.std
     return ErrorTotals(
         count_HC,
         squared_HC,
         absolute_HC,
         original_squared_HC,
         original_absolute_HC,
-        symmetric_HC,
+        200 * relative_HC,
         squared_N / share_N,
         absolute_N / share_N,
         share_N / share_N.mean(),
@@ -176,18 +185,15 @@ def quantiles_and_target(
     items_B1 = windows.items_N[picks_B][:, None].cpu().numpy()
     mean, std = (torch.as_tensor(part).to(target_BHC.device) for part in scaler.at(items_B1))
     if not forecaster.reads_history:
-        return forecaster.infer_quantiles(context_BLC, *covariates).double(), target_BHC.double(), mean, std
+        pieces = zip(*(part.split(windows.at_a_time) for part in (context_BLC, *covariates)), strict=True)
+        quantiles_BHCQ = torch.cat([forecaster.infer_quantiles(*piece) for piece in pieces])
+        return quantiles_BHCQ.double(), target_BHC.double(), mean, std
     quantiles_BHCQ = forecaster.infer_quantiles(windows.histories(picks_B).double() * std + mean).double()
     return (quantiles_BHCQ - mean.unsqueeze(-1)) / std.unsqueeze(-1), target_BHC.double(), mean, std
 
 
 def median_of(quantiles_BHCQ: Tensor) -> Tensor:
     return quantiles_BHCQ[..., quantiles_BHCQ.shape[-1] // 2]
-
-
-def _symmetric(target: Tensor, forecast: Tensor) -> Tensor:
-    size = target.abs() + forecast.abs()
-    return torch.where(size > 0, 200 * (target - forecast).abs() / size, 0.0)
 
 
 def _over(error: Tensor, scale: Tensor) -> Tensor:
