@@ -57,7 +57,7 @@ def test_an_unknown_word_is_refused_with_the_nearest() -> None:
 
 
 def test_holidays_are_ones_among_zeros() -> None:
-    pytest.importorskip("holidays")
+    pytest.importorskip("holidays", reason="holidays is an extra")
     days = ["2024-10-02T23:00", "2024-10-03", "2024-10-03T17:00", "2024-10-04"]
 
     assert values(days, "holidays:DE") == [[0], [1], [1], [0]]
@@ -65,7 +65,7 @@ def test_holidays_are_ones_among_zeros() -> None:
 
 
 def test_an_unknown_country_is_named() -> None:
-    pytest.importorskip("holidays")
+    pytest.importorskip("holidays", reason="holidays is an extra")
 
     with pytest.raises(DataError, match="'holidays:XX': Country XX not available"):
         values(["2024-01-01"], "holidays:XX")

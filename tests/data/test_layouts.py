@@ -113,7 +113,7 @@ def test_the_same_table_is_the_same_panel_in_every_format(tmp_path: Path, name: 
     path = tmp_path / name
     data = WIDE.to_csv(index=False, sep="\t" if "tsv" in name else ",").encode()
     if name.endswith(("parquet", "feather")):
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", reason="Arrow comes with the extra 'parquet'")
         buffer = io.BytesIO()
         (WIDE.to_parquet if name.endswith("parquet") else WIDE.to_feather)(buffer)
         data = buffer.getvalue()
@@ -144,7 +144,7 @@ class SpeaksArrow:
 
 @pytest.mark.parametrize("wrap", [lambda table: table, SpeaksArrow], ids=["pyarrow", "anything"])
 def test_frames_of_other_libraries_are_read(wrap) -> None:
-    arrow = pytest.importorskip("pyarrow")
+    arrow = pytest.importorskip("pyarrow", reason="Arrow comes with the extra 'parquet'")
 
     assert read_panel(wrap(arrow.Table.from_pandas(LONG))).fingerprint == read_panel(LONG).fingerprint
 

@@ -165,7 +165,7 @@ STATED = {
 
 def read(path: Path, **told: Any) -> Panel:
     if path.suffix == ".parquet":
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", reason="Parquet is the extra 'parquet'")
     return read_panel(path, **told)
 
 

@@ -308,7 +308,7 @@ def test_gradients_are_recorded_and_layers_traced_with_quantiles(mode: str, smal
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_median_is_what_is_explained(mode: str, small_panel: Panel, train: Callable[..., Forecaster]):
-    pytest.importorskip("captum")
+    pytest.importorskip("captum", reason="captum is the extra 'explain'")
     forecaster = train("linear", recipe=RECIPE | {"channel_mode": mode})
     context_BLC = first_batch(forecaster, small_panel)[0][:4]
     before = explain(forecaster, context_BLC).importance["integrated_gradients"]

@@ -84,15 +84,7 @@ def evaluate(
             quantile_sums.add(quantiles_BHCQ, target_BHC, std, is_there_BHC)
         if look:
             look(target_BHC, forecast_BHC)
-        error_BHC = forecast_BHC - target_BHC
-        size_BHC = (target_BHC * std).add_(mean).abs_()
-        # Where both are zero sMAPE's term is: 0 over the smallest number, which takes one pass less than asking.
-        both_BHC = (forecast_BHC * std).add_(mean).abs_().add_(size_BHC).clamp_(min=_TINY)
-        relative_BHC = (error_BHC.abs() * std).div_(both_BHC)
-        if is_there_BHC is not None:
-            error_BHC, size_BHC, relative_BHC = (
-                each_BHC.where(is_there_BHC, 0.0) for each_BHC in (error_BHC, size_BHC, relative_BHC)
-            )
+        error_BHC, size_BHC, relative_BHC = _terms(forecast_BHC, target_BHC, mean, std, is_there_BHC)
         squared_BHC, absolute_BHC = error_BHC.square(), error_BHC.abs()
         each: tuple[Tensor, ...] = (squared_BHC, absolute_BHC, relative_BHC)
         if scaler.is_by_item:
@@ -143,6 +135,21 @@ def evaluate(
         quantile_sums.totals() if quantile_sums else None,
         is_joined=joined is not None,
     )
+
+
+def _terms(
+    forecast_BHC: Tensor, target_BHC: Tensor, mean: Tensor, std: Tensor, is_there_BHC: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled error, size of the target in original units, and |y - f| / (|y| + |f|); 0 where a value is missing."""
+    error_BHC = forecast_BHC - target_BHC
+    size_BHC = (target_BHC * std).add_(mean).abs_()
+    # Where both are zero so is the quotient: 0 over the smallest number, which takes one pass less than asking.
+    both_BHC = (forecast_BHC * std).add_(mean).abs_().add_(size_BHC).clamp_(min=_TINY)
+    relative_BHC = (error_BHC.abs() * std).div_(both_BHC)
+    if is_there_BHC is None:
+        return error_BHC, size_BHC, relative_BHC
+    there, size, relative = (each.where(is_there_BHC, 0.0) for each in (error_BHC, size_BHC, relative_BHC))
+    return there, size, relative
 
 
 def _batches(windows: Windows, batch_size: int) -> Iterator[tuple[int, Windows, Tensor]]:
