@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,9 +17,14 @@ from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
 from tsbench.models.layers import DirectHead, Readout, Segments
 from tsbench.models.registry import register
+from tsbench.models.steps import StepwiseGRU, StepwiseRNN
 
 State = Tensor | tuple[Tensor, Tensor]
 """Of all layers, `[layers, B, D]`; an LSTM has two, output and cell."""
+
+
+_STEPWISE: dict[Callable[..., nn.RNNBase], Callable[..., nn.RNNBase]] = {nn.RNN: StepwiseRNN, nn.GRU: StepwiseGRU}
+"""Where a forward pass has many short steps, most of a backward pass is not arithmetic."""
 
 
 class Recurrent(nn.Module):
@@ -45,6 +49,7 @@ class Recurrent(nn.Module):
         self,
         shape: WindowShape,
         cell: Callable[..., nn.RNNBase],
+        options: dict[str, Any] | None = None,
         *,
         hidden_size: int = 128,
         num_layers: int = 1,
@@ -62,6 +67,8 @@ class Recurrent(nn.Module):
         # The parallel decoder's positions take the place of an embedded segment.
         as_it_is = self.segments.length == 1 and decoder != "parallel"
         self.embed = nn.Identity() if as_it_is else nn.Sequential(nn.Linear(width, hidden_size), nn.ReLU())
+        if self.segments.length == 1:
+            cell = _STEPWISE.get(cell, cell)
         self.recurrence = cell(
             width if as_it_is else hidden_size,
             hidden_size,
@@ -70,6 +77,7 @@ class Recurrent(nn.Module):
             batch_first=True,
             dropout=dropout if num_layers > 1 else 0.0,
             bidirectional=bidirectional,
+            **(options or {}),
         )
         self.decoder: DirectHead | ParallelDecoder | RolledDecoder
         match decoder:
@@ -120,7 +128,7 @@ class RNN(Recurrent):
     """
 
     def __init__(self, shape: WindowShape, *, nonlinearity: Literal["tanh", "relu"] = "tanh", **common: Any) -> None:
-        super().__init__(shape, partial(nn.RNN, nonlinearity=nonlinearity), **common)
+        super().__init__(shape, nn.RNN, {"nonlinearity": nonlinearity}, **common)
 
 
 @register("lstm", widths=("hidden_size",))
