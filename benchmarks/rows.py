@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,14 +16,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from benchmarks.data import CONTEXT_LENGTH, FAMILIES, HORIZON, loader, prepared, run_of, windows
-from benchmarks.timing import Result, compare, seconds_of
+from benchmarks.timing import Result, compare, compare_with_each, seconds_of
 from tsbench.api import plan_experiment
 from tsbench.bench.records import Record, RecordStore, Run
 from tsbench.bench.runner import execute, fit_pack
+from tsbench.bench.workers import ENVIRONMENT
 from tsbench.data.windows import Windows, WindowShape, shuffled_picks
 from tsbench.evaluation.accuracy import evaluate
 from tsbench.models.tcn import TCN
@@ -220,7 +223,7 @@ class Plain(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-_MATRIX_STEPS, _MATRIX_SEEDS = 100, 5
+_MATRIX_STEPS, _MATRIX_SEEDS = 200, 5
 
 
 def matrix() -> Rows:
@@ -229,17 +232,10 @@ def matrix() -> Rows:
 
     def ours() -> float:
         start = time.perf_counter()
-        short = [
-            "--set",
-            f"max_steps={_MATRIX_STEPS}",
-            "--set",
-            f"validate_every={_MATRIX_STEPS}",
-            "--measure",
-            "shared",
-        ]
+        steps = ["--set", f"max_steps={_MATRIX_STEPS}", "--set", f"validate_every={_MATRIX_STEPS // 2}"]
         seeds = ",".join(map(str, range(_MATRIX_SEEDS)))
         with tempfile.TemporaryDirectory() as folder:
-            _command("run", "--models", ",".join(FAMILIES), "--seeds", seeds, *short, "--output", folder)
+            _command("run", "--models", ",".join(FAMILIES), "--seeds", seeds, *steps, "--output", folder)
         return (time.perf_counter() - start) / num_runs
 
     def one_process() -> float:
@@ -253,10 +249,46 @@ def matrix() -> Rows:
             _python(f"from benchmarks.rows import plain; plain([({model!r}, 0)])")
         return (time.perf_counter() - start) / len(FAMILIES)
 
-    for name, other, goal in (("one process", one_process, 2.4), ("a process per run", process_per_run, 8.0)):
-        yield compare(
-            "matrix", "7 families x 5 seeds", ours, other, other_name=f"plain Lightning, {name}", unit="run", goal=goal
-        )
+    others: dict[str, tuple[Callable[[], float], float | None]] = {
+        "plain Lightning, one process": (one_process, 2.4),
+        "plain Lightning, a process per run": (process_per_run, 8.0),
+    }
+    yield from compare_with_each("matrix", "7 families x 5 seeds", ours, others, unit="run")
+    yield compare(
+        "matrix",
+        "training, two workers",
+        lambda: _at_once(2),
+        lambda: _at_once(1),
+        other_name="one worker",
+        unit="round of the families",
+        goal=1.8,
+    )
+
+
+def _at_once(num_workers: int) -> float:
+    """Seconds of `some_steps`, done by so many processes at once, for each time that it was done."""
+    command = [sys.executable, "-W", "ignore", "-c", "from benchmarks.rows import some_steps; some_steps()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    workers = [subprocess.Popen(command, text=True, env=os.environ | ENVIRONMENT, **pipes) for _ in range(num_workers)]
+    for worker in workers:
+        worker.stdout.readline()
+    start = time.perf_counter()
+    for worker in workers:
+        worker.stdin.close()
+    for worker in workers:
+        worker.wait()
+    return (time.perf_counter() - start) / num_workers
+
+
+def some_steps() -> None:
+    """Some training steps of each family, once the parent says so."""
+    for model in FAMILIES:
+        fit_step(model, 32, 5)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    for model in FAMILIES:
+        fit_step(model, 32, 50)
 
 
 _MANY = {
@@ -327,20 +359,25 @@ def keep_many_records(experiment: str, folder: Path) -> None:
 
 
 def plain(runs: list[tuple[str, int]]) -> None:
-    """Train and predict these runs one after the other, as a script of a user's would."""
+    """Train, take the best weights and score, one run after the other, as a script of a user's would."""
     for model, seed in runs:
         module = Plain(model, seed)
-        trainer = pl.Trainer(
-            max_steps=_MATRIX_STEPS,
-            val_check_interval=_MATRIX_STEPS,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            accelerator="cpu",
-        )
-        validation: DataLoader[Any] = loader("validation", 256)
-        trainer.fit(module, loader("train", 32, shuffle=True), validation)
-        trainer.predict(module, loader("test", 256))
+        with tempfile.TemporaryDirectory() as folder:
+            best = ModelCheckpoint(folder, monitor="val_loss", save_weights_only=True)
+            trainer = pl.Trainer(
+                max_steps=_MATRIX_STEPS,
+                val_check_interval=_MATRIX_STEPS // 2,
+                callbacks=[best, EarlyStopping("val_loss", patience=10)],
+                logger=False,
+                enable_progress_bar=False,
+                accelerator="cpu",
+            )
+            validation: DataLoader[Any] = loader("validation", 256)
+            trainer.fit(module, loader("train", 32, shuffle=True), validation)
+            test: DataLoader[Any] = loader("test", 256)
+            forecast = torch.cat(trainer.predict(module, test, ckpt_path="best"))
+        target = torch.cat([target_BHC for _, target_BHC in test])
+        F.mse_loss(forecast, target), F.l1_loss(forecast, target)
 
 
 def _command(*arguments: str) -> int:

@@ -44,18 +44,35 @@ def compare(
     repeats: int = 5,
 ) -> Result:
     """Both return the seconds of one unit of work. One turn of each goes first and is forgotten."""
-    ours(), other()
-    pairs = [(ours(), other()) for _ in range(repeats)]
-    return Result(
-        section=section,
-        name=name,
-        other=other_name,
-        goal=goal,
-        ratios=[theirs / mine for mine, theirs in pairs],
-        our_seconds=[mine for mine, _ in pairs],
-        other_seconds=[theirs for _, theirs in pairs],
-        unit=unit,
-    )
+    (result,) = compare_with_each(section, name, ours, {other_name: (other, goal)}, unit=unit, repeats=repeats)
+    return result
+
+
+def compare_with_each(
+    section: str,
+    name: str,
+    ours: Callable[[], float],
+    others: dict[str, tuple[Callable[[], float], float | None]],
+    *,
+    unit: str,
+    repeats: int = 5,
+) -> list[Result]:
+    """The same for several others by name, each with its goal: A B C A B C."""
+    turns = [(ours(), *(other() for other, _ in others.values())) for _ in range(1 + repeats)][1:]
+    our_seconds, *seconds_of_others = map(list, zip(*turns, strict=True))
+    return [
+        Result(
+            section=section,
+            name=name,
+            other=other_name,
+            goal=goal,
+            ratios=[theirs / mine for mine, theirs in zip(our_seconds, other_seconds, strict=True)],
+            our_seconds=our_seconds,
+            other_seconds=other_seconds,
+            unit=unit,
+        )
+        for (other_name, (_, goal)), other_seconds in zip(others.items(), seconds_of_others, strict=True)
+    ]
 
 
 def seconds_of(work: Callable[[], int]) -> Callable[[], float]:

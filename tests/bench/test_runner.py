@@ -15,7 +15,7 @@ from torch import Tensor
 from tsbench.api import Matrix
 from tsbench.bench.experiment import Experiment, make_plan
 from tsbench.bench.records import Plan, PlannedRun, Record, RecordStore, load_item_metrics, load_records
-from tsbench.bench.runner import Observer, Prepared, execute, seconds_by_probe
+from tsbench.bench.runner import Observer, Prepared, execute, run_plan, seconds_by_probe
 from tsbench.data.panel import Panel
 from tsbench.data.splits import SplitByLast
 from tsbench.data.synthetic import synthetic_panel
@@ -237,6 +237,41 @@ def test_a_model_that_raises_is_recorded_with_its_reason_and_the_others_go_on(
     assert (records["mlp"].metrics, records["mlp"].cost) == (None, None)
     assert {records[name].status for name in ("naive", "seasonal_naive", "linear")} == {"ok"}
     assert load_records(tmp_path).set_index("model").loc["mlp", "reason"] == reason
+
+
+def test_the_speed_of_a_model_is_read_of_one_seed(plan_of: PlanOf, carry_out: CarryOut, tmp_path: Path):
+    plan = plan_of(models={"linear": {}}, seeds=[3, 4, 5])
+
+    carry_out(plan, tmp_path)
+
+    table = load_records(tmp_path).query("model == 'linear'").set_index("seed")
+    assert table["train_windows_per_second"].notna().all()
+    speeds = table[["predict_windows_per_second", "latency_p50_ms", "latency_p95_ms", "bare_step_ms"]]
+    assert speeds.notna().all(axis=1).to_dict() == {3: True, 4: False, 5: False}
+    assert speeds.drop(index=3).isna().all(axis=None)
+
+
+def test_where_the_first_seed_fails_the_speed_is_read_of_the_next_at_the_end(
+    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    build = Forecaster.build
+
+    def without_memory(self: Forecaster, seed: int) -> Forecaster:
+        if self.spec.name == "linear" and seed == 3:
+            raise MemoryError
+        return build(self, seed)
+
+    monkeypatch.setattr(Forecaster, "build", without_memory)
+    plan = plan_of(models={"linear": {}}, seeds=[3, 4, 5])
+    plan.save(tmp_path)
+
+    run_plan(
+        plan, {tiny_panel.name: tiny_panel}, tmp_path, torch.device("cpu"), plan.runs, Observer(), measure_alone=True
+    )
+
+    table = load_records(tmp_path).query("model == 'linear'").set_index("seed")
+    assert table["status"].to_dict() == {3: "out_of_memory", 4: "ok", 5: "ok"}
+    assert table["latency_p50_ms"].notna().to_dict() == {3: False, 4: True, 5: False}
 
 
 def test_a_bug_leaves_its_traceback_in_the_record(

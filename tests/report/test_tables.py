@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from made_up import REALISTIC, Write
 
-from tsbench.bench.records import Record, RecordStore, load_records
+from tsbench.bench.records import Cost, Record, RecordStore, load_records
 from tsbench.errors import ConfigError
+from tsbench.report.build import build
 from tsbench.report.page import cost_notes
 from tsbench.report.tables import comparisons, leaderboard, read_results
 
@@ -105,6 +106,35 @@ def test_a_speed_that_was_read_alone_counts_and_those_beside_other_workers_do_no
 
     assert entry.cost("predict_windows_per_second") == 1000
     assert entry.cost("peak_memory_mib") == 750  # no speed: the median over seeds
+
+
+def test_seeds_of_which_no_speed_was_read_do_not_count_as_timed_alone(write: Write) -> None:
+    def seed_1_beside_another(record: Record) -> Record:
+        edited = by_two_workers(record)
+        return edited if record.run.seed == 1 else edited.model_copy(update={"cost": without_speed(edited.cost)})
+
+    (entry,) = read_results(write({"gru": [0.3, 0.4]}, edit=seed_1_beside_another)).tasks[0].entries
+
+    assert entry.num_runs_timed == 2
+    assert entry.cost("latency_p50_ms") == entry.finished[1].cost.latency_p50_ms
+
+
+def test_a_report_can_be_written_of_a_matrix_that_was_stopped_before_a_speed_was_read(write: Write) -> None:
+    def not_read(record: Record) -> Record:
+        return record.model_copy(update={"cost": without_speed(record.cost)})
+
+    folder = write({"gru": [0.3, 0.4], "naive": [0.5, 0.5]}, edit=not_read)
+
+    assert build(folder).exists()
+    assert not any("batches of" in note for note in cost_notes(read_results(folder)))
+    assert leaderboard(read_results(folder))["latency_p50_ms"].isna().all()
+
+
+def without_speed(cost: Cost) -> Cost:
+    """As of a seed that is not the first."""
+    speeds = ("bare_step_ms", "predict_windows_per_second", "predict_samples", "predict_batch_size", "latency_p50_ms")
+    speeds += ("latency_p95_ms", "predict_by_batch_size", "latency_quantiles_ms")
+    return cost.model_copy(update={name: Cost.model_fields[name].default for name in speeds})
 
 
 def test_workers_make_no_other_machine_but_are_named_with_it(write: Write) -> None:

@@ -206,7 +206,11 @@ class GradientPoint(_Value):
 
 
 class Cost(_Value):
-    """What the forecaster costs. Warm-up is excluded and the device synchronised before a clock is read."""
+    """What the forecaster costs. Warm-up is excluded and the device synchronised before a clock is read.
+
+    The bare limit, inference and latency are those of the model, not of a seed: they are read of one seed, and blank in
+    the others.
+    """
 
     num_parameters: int
     flops_per_window: int
@@ -218,12 +222,12 @@ class Cost(_Value):
     bare_step_ms: float | None = None
     """The bare limit: median milliseconds of forward pass, backward pass and optimizer step for one batch that is
     ready. None for a model that is not trained in steps."""
-    predict_windows_per_second: float
-    predict_samples: list[float]
+    predict_windows_per_second: float | None = None
+    predict_samples: list[float] = []
     """Windows per second, one sample per repeat."""
-    predict_batch_size: int
-    latency_p50_ms: float
-    latency_p95_ms: float
+    predict_batch_size: int | None = None
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
     """Of one window, forecast alone."""
     predict_by_batch_size: dict[int, float] = {}
     """Windows per second in batches of this many windows."""
@@ -250,6 +254,11 @@ class Cost(_Value):
     seconds: dict[str, float]
     """Wall clock of each phase: build, train, validate, evaluate, measure; and gradients, where they were recorded. Of
     seeds that trained together, a share."""
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether inference was read of this seed."""
+        return self.predict_windows_per_second is not None
 
     @property
     def shared_by(self) -> int:
@@ -578,8 +587,16 @@ class Imports(_Value):
         write_durably(folder / "imports.json", lambda file: file.write(text))
 
 
-def measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
-    """The first finished seed of every label and task whose speed was only read beside other workers or seeds."""
+def first_seeds(plan: Plan) -> frozenset[str]:
+    """The key of the first run of every label and task: that of which the speed is read."""
+    first: dict[tuple[Any, ...], str] = {}
+    for planned in plan.runs:
+        first.setdefault((planned.label, *planned.run.task), planned.run.key())
+    return frozenset(first.values())
+
+
+def not_timed_alone(plan: Plan, store: RecordStore) -> list[PlannedRun]:
+    """The first finished seed of every label and task whose speed was not read, or beside other workers or seeds."""
     first: dict[tuple[Any, ...], PlannedRun] = {}
     alone = set()
     for planned in plan.runs:
@@ -587,7 +604,7 @@ def measured_beside_others(plan: Plan, store: RecordStore) -> list[PlannedRun]:
         cost = store.read(key).cost if key in store else None
         if cost is not None:
             first.setdefault(entry, planned)
-            if cost.shared_by == 1:
+            if cost.is_timed and cost.shared_by == 1:
                 alone.add(entry)
     return [planned for entry, planned in first.items() if entry not in alone]
 

@@ -35,8 +35,9 @@ from tsbench.bench.records import (
     RecordStore,
     Run,
     Status,
+    first_seeds,
     forecaster_path,
-    measured_beside_others,
+    not_timed_alone,
     write_durably,
     written,
 )
@@ -61,7 +62,6 @@ from tsbench.evaluation.metrics import ErrorTotals, item_metrics, metrics, seaso
 from tsbench.evaluation.residuals import Residuals
 from tsbench.evaluation.throughput import (
     MEASURE_SECONDS,
-    Inference,
     PeakMemory,
     flops_per_window,
     measure_bare_step,
@@ -76,6 +76,9 @@ from tsbench.training.progress import Progress
 
 FEW_WINDOWS = 256
 """Of the validation part, where only speed is read."""
+
+ALONE_SECONDS = 0.5
+"""Of training, where only speed is read."""
 
 
 def run_plan(
@@ -95,13 +98,13 @@ def run_plan(
 
     A run that fails leaves a record that says why, and the matrix goes on. keep_forecasters: also what was trained.
     pack: when seeds are trained together (`PACKS`). measure_alone: read the speed of a model whose seeds were trained
-    together again, from one of them.
+    together again, from one of them, and of one whose first seed failed.
     loggers: names of trackers that follow every run.
     """
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
     keep_freed_memory()
-    store = RecordStore(folder)
+    store, timed = RecordStore(folder), first_seeds(plan)
     prepared: Prepared | None = None
 
     def prepare(dataset: str) -> Prepared:
@@ -124,13 +127,16 @@ def run_plan(
             keep = forecaster_path(folder, planned.run.key()) if keep_forecasters else None
             log = open_log(loggers, folder, planned.run)
             tell = partial(observer.advances, planned)
-            record, arrays = execute(planned.run, here, tell, keep, log, fitted=fitted, packing=packing)
+            is_timed = planned.run.key() in timed
+            record, arrays = execute(
+                planned.run, here, tell, keep, log, fitted=fitted, packing=packing, is_timed=is_timed
+            )
             store.write(record, arrays)
             for problem in log.problems if log else ():
                 observer.warns(planned, problem)
             observer.ends(planned, record)
-    if measure_alone and pack != "never":
-        for planned in measured_beside_others(plan, store):
+    if measure_alone:
+        for planned in not_timed_alone(plan, store):
             observer.measures(planned)
             key = planned.run.key()
             with suppress(Exception):  # the speeds that were read of several seeds together stay
@@ -330,11 +336,13 @@ def execute(
     *,
     fitted: Fitted | None = None,
     packing: Packing | None = None,
+    is_timed: bool = True,
 ) -> tuple[Record, dict[str, np.ndarray]]:
     """One run, from weights to record, and what is kept beside it. A failure is a record, too.
 
     keep: the file for the trained forecaster, if it is wanted. log: the loggers that follow it. fitted: what was
-    trained already, together with other seeds; packing: the decision about that.
+    trained already, together with other seeds; packing: the decision about that. is_timed: read the bare limit,
+    inference and latency.
     """
     answer: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -342,7 +350,7 @@ def execute(
     reason = detail = ""
     try:
         fitted = fitted or fit(run, prepared, tell, log)
-        answer, arrays = _answer(run, prepared, fitted)
+        answer, arrays = _answer(run, prepared, fitted, is_timed)
     except Diverged as error:
         status, reason = "diverged", str(error)
     except TsbenchError as error:
@@ -390,7 +398,9 @@ def record_of(run: Run, prepared: Prepared, **outcome: Any) -> Record:
     )
 
 
-def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _answer(
+    run: Run, prepared: Prepared, fitted: Fitted, is_timed: bool
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Evaluate, measure: the parts of a record that only a finished run has."""
     if fitted.error:
         raise fitted.error
@@ -400,12 +410,13 @@ def _answer(run: Run, prepared: Prepared, fitted: Fitted) -> tuple[dict[str, Any
     with PeakMemory(prepared.values_TC.device) as memory, clock("evaluate"):
         totals = prepared.score(forecaster, windows["test"], residuals.look)
     memory.mib = max(memory.mib, fitted.memory.mib)
+    speed = _training_speed(forecaster)
     with clock("measure"):
-        inference = measure_inference(forecaster, windows["validation"])
-        bare_step_ms = measure_bare_step(forecaster, windows["train"])
+        if is_timed:
+            speed |= _speed_of_model(forecaster, windows)
     answer = {
         "metrics": scores(totals, prepared, run),
-        "cost": _cost(fitted, panel.num_channels, _speed(forecaster, inference, bare_step_ms), memory, clock.seconds),
+        "cost": _cost(fitted, panel.num_channels, speed, memory, clock.seconds),
         "curve": [CurvePoint.model_validate(point) for point in forecaster.training_log.curve],
         "pretrained": Pretrained(**asdict(forecaster.transfer)) if forecaster.transfer else None,
         "gradients": [GradientPoint.model_validate(point) for point in forecaster.training_log.gradients],
@@ -478,14 +489,20 @@ def _cost(fitted: Fitted, channels: int, speed: dict[str, Any], memory: PeakMemo
     )
 
 
-def _speed(forecaster: Forecaster, inference: Inference, bare_step_ms: float | None) -> dict[str, Any]:
-    """The part of a cost that is read in repeats."""
+def _training_speed(forecaster: Forecaster) -> dict[str, Any]:
     chunks = forecaster.training_log.chunks
     samples = [seconds / steps for steps, seconds in chunks[1:] or chunks]  # the first warms up
     return {
         "train_windows_per_second": forecaster.recipe.batch_size / float(np.median(samples)) if samples else None,
         "train_step_ms": [1000 * sample for sample in samples],
-        "bare_step_ms": bare_step_ms,
+    }
+
+
+def _speed_of_model(forecaster: Forecaster, windows: dict[str, Windows]) -> dict[str, Any]:
+    """What is read in repeats of its own."""
+    inference = measure_inference(forecaster, windows["validation"])
+    return {
+        "bare_step_ms": measure_bare_step(forecaster, windows["train"]),
         "predict_windows_per_second": inference.median_windows_per_second,
         "predict_samples": inference.windows_per_second,
         "predict_batch_size": inference.batch_size,
@@ -498,7 +515,7 @@ def _speed(forecaster: Forecaster, inference: Inference, bare_step_ms: float | N
 
 
 def measured_alone(record: Record, prepared: Prepared) -> Record:
-    """The record with its speeds read anew, from about a second of training without validation and from inference; and
+    """The record with its speeds read anew, from half a second of training without validation and from inference; and
     its memory, where that was read of several seeds together.
 
     For when nothing else runs here. The record stays as it is where it was made on another machine.
@@ -508,15 +525,14 @@ def measured_alone(record: Record, prepared: Prepared) -> Record:
     if cost is None or record.machine != here.model_copy(update={"num_workers": record.machine.num_workers}):
         return record
     step_ms = float(np.median(cost.train_step_ms or [np.inf]))
-    steps = int(np.clip(1000 / step_ms, 8, 2000))
+    steps = int(np.clip(1000 * ALONE_SECONDS / step_ms, 8, 2000))
     short = recipe.model_copy(update={"max_steps": steps, "validate_every": steps})
     windows = prepared.windows(record.run)
     forecaster = prepared.forecaster(record.run.model_copy(update={"recipe": short}))
     with PeakMemory(prepared.values_TC.device) as memory:
         forecaster.fit_windows(windows["train"], windows["validation"].head(FEW_WINDOWS), seed=record.run.seed)
-    inference = measure_inference(forecaster, windows["validation"])
-    bare_step_ms = measure_bare_step(forecaster, windows["train"])
-    anew = {**_speed(forecaster, inference, bare_step_ms), "num_workers": 1, "packed": 1}
+    speed = _training_speed(forecaster) | _speed_of_model(forecaster, windows)
+    anew = speed | {"num_workers": 1, "packed": 1}
     if cost.packed > 1:
         anew["peak_memory_mib"] = memory.mib
     return record.model_copy(update={"cost": cost.model_copy(update=anew)})

@@ -31,7 +31,7 @@ import psutil
 from tsbench.bench.estimate import Estimate
 from tsbench.bench.observer import Observer
 from tsbench.bench.packing import grouped
-from tsbench.bench.records import Packing, Plan, PlannedRun, RecordStore, Run, measured_beside_others
+from tsbench.bench.records import Packing, Plan, PlannedRun, RecordStore, Run, first_seeds, not_timed_alone
 from tsbench.data.panel import Panel
 from tsbench.errors import ConfigError, MachineError, TsbenchError
 from tsbench.models.registry import model_spec
@@ -72,6 +72,8 @@ class Setting:
     """Runs whose operations the parent, without torch, cannot count."""
     recipes: list[Recipe]
     """Of the whole plan: one that the device cannot do is refused before the first run."""
+    timed: frozenset[str]
+    """Keys of the runs whose speed is read beside the other workers, see `first_seeds`."""
     keep_forecasters: bool
     pack: str
     """When seeds are trained together, see `PACKS`."""
@@ -161,6 +163,7 @@ def run_in_workers(
         gpus=visible_gpus(device),
         to_count=estimate.without_flops(runs),
         recipes=list({planned.run.recipe.model_dump_json(): planned.run.recipe for planned in plan.runs}.values()),
+        timed=first_seeds(plan),
         keep_forecasters=keep_forecasters,
         pack=pack,
         loggers=loggers,
@@ -168,7 +171,7 @@ def run_in_workers(
     with _Pool(setting, observer, estimate) as pool:
         pool.carry_out(runs, setting.num_workers)
         if measure_alone:
-            pool.measure(measured_beside_others(plan, RecordStore(folder)))
+            pool.measure(not_timed_alone(plan, RecordStore(folder)))
 
 
 class _Worker:
@@ -253,7 +256,8 @@ class _Pool:
         """Longest first, from when the first worker is ready and has counted their operations."""
         self._work_off(runs, num_workers)
         crowded, self.crowded = self.crowded, []
-        self._work_off(crowded, 1)
+        if crowded:  # else all workers would be dismissed, and one is needed to measure
+            self._work_off(crowded, 1)
 
     def measure(self, runs: list[PlannedRun]) -> None:
         self.measures = True

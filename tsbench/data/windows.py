@@ -24,8 +24,9 @@ Batch = tuple[Tensor, ...]
 """Context `[B, L, C]`, always finite, and target `[B, H, C]`, NaN where a value is missing; then covariates
 `[B, L + H, K]`, where there are any."""
 
-_GATHER_VALUES = 2**17
-"""As many as are gathered at a time for several batches, 512 KiB: what a processor keeps near."""
+_GATHER_VALUES = 2**19
+"""As many as are gathered at a time for several batches, 2 MiB: a gather of more is faster still, but a processor keeps
+no more than that near until the training comes to it."""
 
 
 @dataclass(frozen=True)

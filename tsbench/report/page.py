@@ -609,7 +609,7 @@ def _size(num_bytes: int) -> str:
 def cost_notes(results: Results) -> list[str]:
     """How the cost columns were read, and when they must not be compared."""
     costs = [record.cost for record in results.records if record.cost]
-    sizes = [str(size) for size in sorted({cost.predict_batch_size for cost in costs})]
+    sizes = [str(size) for size in sorted({cost.predict_batch_size for cost in costs if cost.predict_batch_size})]
     notes = [f"Throughput in batches of {listed(sizes)}."] if sizes else []
     notes += [f"Memory: {kind}." for kind in sorted({cost.peak_memory_kind for cost in costs if cost.peak_memory_kind})]
     if any(record.gradients for record in results.records):

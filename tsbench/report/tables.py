@@ -124,7 +124,9 @@ class Entry:
     @property
     def num_runs_timed(self) -> int:
         """Runs that shared the machine while the speeds in the table were read: 1 is alone."""
-        return min((record.cost.shared_by for record in self.finished if record.cost), default=1)
+        costs = [record.cost for record in self.finished if record.cost]
+        timed = [cost for cost in costs if cost.is_timed]
+        return min((cost.shared_by for cost in timed or costs), default=1)
 
     def cost(self, name: str) -> float | None:
         """Median over the finished seeds; None where nobody measured it.
