@@ -323,3 +323,19 @@ def test_any_context_will_do(context_length: int, arguments: dict[str, Any]):
 def test_what_cannot_be_is_refused_with_the_way_out(arguments: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=re.escape(message)):
         build(**arguments)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_outputs_of_convolutions_and_their_gradients_lie_alike_in_memory(channels: int):
+    """Else ReLU's backward pass goes through them value by value."""
+    model, strides = build(WindowShape(24, 6, channels, channels)), []
+
+    def look(_: nn.Module, __: Any, output: torch.Tensor) -> None:
+        output.register_hook(lambda gradient: strides.append((output.stride(), gradient.stride())))
+
+    for module in model.body:
+        module.register_forward_hook(look)
+    model(torch.randn(5, 24, channels)).square().mean().backward()
+
+    assert len(strides) == 4
+    assert all(forth == back for forth, back in strides)

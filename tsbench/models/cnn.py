@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
 from tsbench.models.choices import Activation, DropoutKind, Norm, Padding, PaddingMode
-from tsbench.models.layers import Convolution, DirectHead, check_counts, make_activation, make_dropout, make_norm
+from tsbench.models.layers import (
+    Convolution,
+    DirectHead,
+    channels_first,
+    check_counts,
+    make_activation,
+    make_dropout,
+    make_norm,
+)
 from tsbench.models.registry import register
 
 
@@ -120,7 +128,7 @@ class CNN(nn.Module):
 
     def forward(self, context_BLC: Tensor) -> Tensor:
         # Contiguous, because dropout draws in the order of the memory.
-        features_BDN = self.dropout(self.body(context_BLC.mT).contiguous())
+        features_BDN = self.dropout(self.body(channels_first(context_BLC)).contiguous())
         return self.head(features_BDN.flatten(1) if isinstance(self.head, DirectHead) else features_BDN)
 
 

@@ -103,6 +103,15 @@ class Segments(nn.Module):
         return context_BLC.reshape(len(context_BLC), self.count, self.width)
 
 
+def channels_first(values_BND: Tensor) -> Tensor:
+    """`[B, N, D]` to `[B, D, N]`, copied into that order.
+
+    For speed: with D = 1 the strides of a mere transpose can be read both ways. PyTorch takes them for channels last,
+    a convolution's output and its gradient then lie differently in memory, and a CNN's step takes 1.2 times as long.
+    """
+    return values_BND.mT.clone(memory_format=torch.contiguous_format)
+
+
 class Convolution(nn.Conv1d):
     """A convolution that pads its input: `[B, D, N]` to `[B, D', N']`.
 

@@ -18,7 +18,16 @@ from tsbench.data.windows import WindowShape
 from tsbench.models import layer_kinds as kinds
 from tsbench.models.attention import RotaryAttention, sinusoidal_positions
 from tsbench.models.layer_kinds import Layer, Layers, Size, parse_layers, sizes_after
-from tsbench.models.layers import Convolution, DirectHead, Readout, Skip, make_activation, make_dropout, make_norm
+from tsbench.models.layers import (
+    Convolution,
+    DirectHead,
+    Readout,
+    Skip,
+    channels_first,
+    make_activation,
+    make_dropout,
+    make_norm,
+)
 from tsbench.models.registry import register
 
 
@@ -130,7 +139,7 @@ class ChannelsFirst(nn.Module):
         self.layer = layer
 
     def forward(self, values_BND: Tensor) -> Tensor:
-        return self.layer(values_BND.mT).mT
+        return self.layer(channels_first(values_BND)).mT
 
 
 class Outputs(nn.Module):
