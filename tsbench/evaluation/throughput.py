@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tsbench.data.windows import Windows
 from tsbench.evaluation.energy import GpuMeter
 from tsbench.training.devices import synchronise
-from tsbench.training.forecaster import Forecaster, make_optimizer
+from tsbench.training.forecaster import Forecaster
+from tsbench.training.optimizers import DirectStep, make_optimizer
 
 PREDICT_BATCH_SIZE = 256
 
@@ -104,13 +105,14 @@ def measure_bare_step(forecaster: Forecaster, windows: Windows, *, seconds: floa
             twin = _twin(forecaster, windows.channels, {"pretrained": ""}).build(seed=0).to(device).train()
             twin.load_state_dict(forecaster.state_dict())
             optimizer = make_optimizer(twin.recipe, twin.parameter_groups(), device)
+            update = DirectStep(optimizer)
 
             def step() -> None:
                 optimizer.zero_grad()
                 with twin.in_its_precision(device):
                     loss = twin.loss(batch)
                 loss.backward()
-                optimizer.step()
+                update()
 
             return 1000 * float(np.median(_samples(step, device, seconds)))
         except (torch.OutOfMemoryError, MemoryError):

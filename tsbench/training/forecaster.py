@@ -36,6 +36,7 @@ from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.graphs import StepGraph, step_graph
 from tsbench.training.loggers import RunLog
+from tsbench.training.optimizers import DirectStep, make_optimizer
 from tsbench.training.pretrained import Transfer, freeze, named, take_weights
 from tsbench.training.progress import Progress
 from tsbench.training.quantiles import outward, pinball, shifts
@@ -390,22 +391,23 @@ class Forecaster(pl.LightningModule):
         self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
         self._gradient_scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self._direct_step = DirectStep(cast(LightningOptimizer, self.optimizers()).optimizer)
         self._graph: StepGraph | None = None
 
     def training_step(self, batch: Chunk | Batch, batch_idx: int) -> dict[str, Tensor]:
         """One optimizer step for a batch of windows, or one for each of a chunk; the device is not waited for."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         if not isinstance(batch, Chunk):
-            loss = self._step(batch, optimizer, self.manual_backward)
+            loss = self._step(batch, optimizer.step, self.manual_backward)
             self._count_step()
             return {"loss": loss}
         # In a chunk, Lightning's hooks around each backward and step have nobody to serve and would cost more than the
         # step of a small model; but half precision's scaler and the recording of gradients work through them.
         if self._gradient_scaler is None and not self.recipe.gradient_norms:
-            take = partial(self._step, optimizer=optimizer.optimizer, backward=Tensor.backward)
+            take = partial(self._step, update=self._direct_step, backward=Tensor.backward)
             why_not = ""
         else:
-            take = partial(self._step, optimizer=optimizer, backward=self.manual_backward)
+            take = partial(self._step, update=optimizer.step, backward=self.manual_backward)
             why_not = "the gradient scaler and the norms of gradients work step by step"
         batch.windows.open()
         if self._graph is None:
@@ -418,12 +420,7 @@ class Forecaster(pl.LightningModule):
         self.training_log.graph = self._graph.state
         return {"loss": loss}
 
-    def _step(
-        self,
-        batch: Batch,
-        optimizer: LightningOptimizer | torch.optim.Optimizer,
-        backward: Callable[[Tensor], Any],
-    ) -> Tensor:
+    def _step(self, batch: Batch, update: Callable[[], Any], backward: Callable[[Tensor], Any]) -> Tensor:
         """All of a step that is done on the device, which is not waited for."""
         loss = self.loss(batch)
         for parameter in self._trained:
@@ -431,9 +428,9 @@ class Forecaster(pl.LightningModule):
         backward(loss)
         if self.recipe.gradient_clip is not None:
             if self._gradient_scaler is not None:  # half precision: the norm must be the true gradient's
-                self._gradient_scaler.unscale_(cast(LightningOptimizer, optimizer).optimizer)
+                self._gradient_scaler.unscale_(self._direct_step.optimizer)
             _clip([p.grad for p in self._trained if p.grad is not None], self.recipe.gradient_clip)
-        optimizer.step()
+        update()
         loss = loss.detach()
         self._train_loss.add_(loss)  # not +=, which a module takes for a new attribute
         return loss
@@ -799,21 +796,6 @@ def _nothing_to_validate() -> DataError:
         "validation part: no value is there that follows a context with one; give a longer --context-length, or change "
         "the split"
     )
-
-
-def make_optimizer(recipe: Recipe, groups: list[dict[str, Any]], device: torch.device) -> torch.optim.Optimizer:
-    """On a GPU with all that changes from step to step in tensors, so that a step can be captured."""
-    common: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
-    capturable = device.type == "cuda"
-    if capturable:
-        groups = [{**group, "lr": torch.tensor(group["lr"], device=device)} for group in groups]
-    match recipe.optimizer:
-        case "adamw":
-            return torch.optim.AdamW(groups, capturable=capturable, **common)
-        case "adam":
-            return torch.optim.Adam(groups, capturable=capturable, **common)
-        case "sgd":
-            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, **common)
 
 
 def _kept(scaler: Scaler) -> Tensor:

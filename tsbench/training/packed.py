@@ -26,8 +26,9 @@ from tsbench.errors import Diverged, TsbenchError
 from tsbench.models.linear import ClosedForm
 from tsbench.training.devices import set_precision
 from tsbench.training.fit import Chunk, ChunkStream, Stopwatch, Training, WholePart, run_trainer
-from tsbench.training.forecaster import Forecaster, check_finite, make_optimizer
+from tsbench.training.forecaster import Forecaster, check_finite
 from tsbench.training.graphs import StepGraph, step_graph
+from tsbench.training.optimizers import DirectStep, make_optimizer
 from tsbench.training.progress import Progress
 from tsbench.training.recipe import Recipe
 from tsbench.training.stacked import Stacked
@@ -209,6 +210,7 @@ class Pack(pl.LightningModule):
         self._train_loss_S = torch.zeros(len(self.members), device=self.device, dtype=torch.float64)
         self._scheduler = cast(LRScheduler | None, self.lr_schedulers())
         self._optimizer = cast(LightningOptimizer, self.optimizers()).optimizer
+        self._direct_step = DirectStep(self._optimizer)
         self._graph: StepGraph | None = None
 
     def on_train_epoch_start(self) -> None:
@@ -222,6 +224,7 @@ class Pack(pl.LightningModule):
             for name, value in self._optimizer.state[weights_SP].items():
                 if name != "step":
                     self._optimizer.state[weights_SP][name] = value[places]
+        self._direct_step = DirectStep(self._optimizer)
         self._others = {name: value[places] for name, value in self._others.items()}
         self._train_loss_S = self._train_loss_S[places]
         self._stacked.keep(places)
@@ -250,7 +253,7 @@ class Pack(pl.LightningModule):
         losses_S.sum().backward()
         if self.recipe.gradient_clip is not None:
             _clip([cast(Tensor, weights_SP.grad) for weights_SP in self.weights_SP], self.recipe.gradient_clip)
-        self._optimizer.step()
+        self._direct_step()
         losses_S = losses_S.detach()
         self._train_loss_S.add_(losses_S)
         return losses_S
