@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -31,7 +32,7 @@ from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import resolve_device, set_precision, synchronise
+from tsbench.training.devices import fast_products, resolve_device, set_precision, synchronise
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.graphs import StepGraph, step_graph
@@ -108,6 +109,7 @@ class Forecaster(pl.LightningModule):
         self.register_buffer("levels_Q", torch.tensor(self.recipe.quantiles, dtype=torch.float64), persistent=False)
         # What calibration adds to the quantiles, in spreads of the window's context.
         self.register_buffer("shifts_HCQ", None, persistent=False)
+        self._largest_matrix = 0
         self.scaler: Scaler | None = None
         self.covariate_scaler: Scaler | None = None
         self.training_log = Training()
@@ -149,6 +151,9 @@ class Forecaster(pl.LightningModule):
             kept = _read(recipe.pretrained)
             self.transfer = take_weights(self.model, kept["weights"], recipe.pretrained)
         freeze(self.model, recipe.freeze if self.spec.learned else ())
+        self._largest_matrix = max(
+            (weight.numel() for weight in self.model.parameters() if weight.dim() == 2), default=0
+        )
 
     @property
     def covariates(self) -> Roles:
@@ -250,19 +255,24 @@ class Forecaster(pl.LightningModule):
     @torch.inference_mode()
     def infer(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`forward` without gradients, in the recipe's precision."""
-        with self.in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device), self.fast_products(context_BLC):
             return self(context_BLC.to(self.dtype), covariates_BMK)
 
     @torch.inference_mode()
     def infer_quantiles(self, context_BLC: Tensor, covariates_BMK: Tensor | None = None) -> Tensor:
         """`quantiles` without gradients, in the recipe's precision."""
-        with self.in_its_precision(context_BLC.device):
+        with self.in_its_precision(context_BLC.device), self.fast_products(context_BLC):
             return self.quantiles(context_BLC.to(self.dtype), covariates_BMK)
 
     def in_its_precision(self, device: torch.device) -> torch.autocast:
         """Around a forward pass: half precision where the recipe has it."""
         half = {"bf16": torch.bfloat16, "16": torch.float16}.get(self.recipe.precision)
         return torch.autocast(device.type, half, enabled=half is not None)
+
+    def fast_products(self, context_BLC: Tensor) -> AbstractContextManager[None]:
+        """Around passes over contexts of this shape, where `devices.fast_products` pays."""
+        series = len(context_BLC) * (1 if self.mixes_channels else context_BLC.shape[2])
+        return fast_products(series * self._largest_matrix, context_BLC.device)
 
     def _normalise(self, context_BCL: Tensor) -> tuple[Tensor, Tensor | float, Tensor | float]:
         """The context without its level and spread, and both, `[B, C, 1]`."""
@@ -422,10 +432,11 @@ class Forecaster(pl.LightningModule):
 
     def _step(self, batch: Batch, update: Callable[[], Any], backward: Callable[[Tensor], Any]) -> Tensor:
         """All of a step that is done on the device, which is not waited for."""
-        loss = self.loss(batch)
-        for parameter in self._trained:
-            parameter.grad = None
-        backward(loss)
+        with self.fast_products(batch[0]):
+            loss = self.loss(batch)
+            for parameter in self._trained:
+                parameter.grad = None
+            backward(loss)
         if self.recipe.gradient_clip is not None:
             if self._gradient_scaler is not None:  # half precision: the norm must be the true gradient's
                 self._gradient_scaler.unscale_(self._direct_step.optimizer)
@@ -480,7 +491,8 @@ class Forecaster(pl.LightningModule):
 
     def validation_step(self, batch: WholePart | Batch, batch_idx: int) -> None:
         for windows in batch.batches() if isinstance(batch, WholePart) else [batch]:
-            self._val_loss += self.loss(windows, reduction="sum")
+            with self.fast_products(windows[0]):
+                self._val_loss += self.loss(windows, reduction="sum")
             self._val_count += (~windows[1].isnan()).sum() if self.has_holes else windows[1].numel()
 
     def on_validation_epoch_end(self) -> None:
@@ -581,7 +593,7 @@ class Forecaster(pl.LightningModule):
             mean, std = (torch.as_tensor(part).to(context_BLC.device) for part in self.scaler.at(items_B1))
             context_BLC, target_BHC = windows.histories(picks_B).double() * std + mean, target_BHC * std + mean
         seen_BLC, target_BHC = (self._seen(part.to(self.dtype)) for part in (context_BLC, target_BHC))
-        with self.in_its_precision(seen_BLC.device):
+        with self.in_its_precision(seen_BLC.device), self.fast_products(seen_BLC):
             quantiles_BHCQ = self._quantiles(seen_BLC, *covariates)
         return (target_BHC.unsqueeze(-1) - quantiles_BHCQ) / self._size_of(seen_BLC).unsqueeze(-1)
 

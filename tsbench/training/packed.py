@@ -247,10 +247,12 @@ class Pack(pl.LightningModule):
     def _step(self, chunk: PackChunk, picks_SB: Tensor) -> Tensor:
         """All of a step that is done on the device, which is not waited for."""
         weights_and_buffers = {f"forecaster.{name}": tensor for name, tensor in self._tensors().items()}
-        losses_S = self._stacked(weights_and_buffers, chunk.batch(picks_SB))
-        for weights_SP in self.weights_SP:
-            weights_SP.grad = None
-        losses_S.sum().backward()
+        batch = chunk.batch(picks_SB)
+        with self.members[0].forecaster.fast_products(batch[0][0]):
+            losses_S = self._stacked(weights_and_buffers, batch)
+            for weights_SP in self.weights_SP:
+                weights_SP.grad = None
+            losses_S.sum().backward()
         if self.recipe.gradient_clip is not None:
             _clip([cast(Tensor, weights_SP.grad) for weights_SP in self.weights_SP], self.recipe.gradient_clip)
         self._direct_step()
