@@ -139,3 +139,13 @@ def test_a_forecaster_multiplies_in_large_steps_so_and_in_small_ones_not(
     forecaster.fit_windows(windows, windows.head(8), seed=0)
 
     assert seen == {expected}
+
+
+@needs_the_setting
+@pytest.mark.usefixtures("held_back")
+@pytest.mark.parametrize(("segment_length", "expected"), [(24, "bf16"), (2, "none")])
+def test_a_transformer_of_many_tokens_keeps_the_library_that_its_attention_needs(segment_length: int, expected: str):
+    forecaster = Forecaster("transformer", context_length=96, horizon=24, segment_length=segment_length).build(seed=0)
+
+    with forecaster.fast_products(torch.empty(512, 96, 8)):
+        assert library() == expected

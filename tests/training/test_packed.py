@@ -14,6 +14,7 @@ from tsbench.data.scaling import Scaler
 from tsbench.data.synthetic import synthetic_panel
 from tsbench.data.windows import CovariateRows, Windows
 from tsbench.errors import Diverged
+from tsbench.models.mlp import MLP
 from tsbench.training.forecaster import Forecaster
 from tsbench.training.packed import PackingError, fit_together
 from tsbench.training.progress import Progress
@@ -228,7 +229,6 @@ def test_the_shares_of_the_seeds_add_up_to_the_time_of_the_pack(panel: Panel):
         ("naive", {}, {}, "nothing to train"),
         ("mlp", {}, {"gradient_norms": True}, "gradient_norms"),
         ("mlp", {}, {"precision": "16"}, "one gradient scaler would couple the seeds"),
-        ("transformer", {"position": "rotary"}, {}, "RuntimeError: vmap: called random operation"),
     ],
 )
 def test_what_cannot_be_packed_says_why(
@@ -236,6 +236,14 @@ def test_what_cannot_be_packed_says_why(
 ):
     with pytest.raises(PackingError, match=reason):
         together(panel, model, {"max_steps": 2, **recipe}, **arguments)
+
+
+def test_a_model_that_draws_in_a_way_of_its_own_is_not_packed(panel: Panel, monkeypatch: pytest.MonkeyPatch):
+    forward = MLP.forward
+    monkeypatch.setattr(MLP, "forward", lambda self, context: forward(self, context + torch.rand_like(context)))
+
+    with pytest.raises(PackingError, match="RuntimeError: vmap: called random operation"):
+        together(panel, "mlp", {"max_steps": 2})
 
 
 def test_the_global_random_state_is_left_alone(panel: Panel):

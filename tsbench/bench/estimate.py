@@ -148,16 +148,15 @@ def probe(
         return 0
     import torch
 
-    from tsbench.bench.runner import Prepared, seconds_by_probe
+    from tsbench.bench.runner import PreparedPanels, seconds_by_probe
     from tsbench.training.devices import resolve_device
 
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1 if one_thread else num_threads)
-    prepared: Prepared | None = None
-    for run in unknown:
-        panel = panels[run.dataset]
-        if prepared is None or prepared.panel is not panel:
-            prepared = Prepared.on(panel, resolve_device("auto"))
-        estimate.learn_seconds(run, seconds_by_probe(run, prepared))
-    torch.set_num_threads(num_threads)
+    prepared_for = PreparedPanels(panels, resolve_device("auto"))
+    try:
+        for run in unknown:
+            estimate.learn_seconds(run, seconds_by_probe(run, prepared_for(run)))
+    finally:
+        torch.set_num_threads(num_threads)
     return len(unknown)

@@ -71,19 +71,15 @@ def explain_runs(
 
     Raises MachineError where captum is missing.
     """
-    from tsbench.bench.runner import Prepared
+    from tsbench.bench.runner import PreparedPanels
     from tsbench.evaluation.explain import require_captum
 
     require_captum()
-    prepared: Prepared | None = None
+    prepared_for = PreparedPanels(panels, device)
     for planned in runs:
-        run, panel = planned.run, panels[planned.run.dataset]
-        count = min(num_windows, len(panel.test.window_starts(run.context_length, run.horizon)))
-        what = _settled(run, folder, count, force)
-        if not what:
-            if prepared is None or prepared.panel is not panel:
-                prepared = Prepared.on(panel, device)
-            what = _explain_run(run, prepared, folder, count)
+        run = planned.run
+        count = min(num_windows, len(panels[run.dataset].test.window_starts(run.context_length, run.horizon)))
+        what = _settled(run, folder, count, force) or _explain_run(run, prepared_for(run), folder, count)
         if tell:
             tell(planned, what)
 

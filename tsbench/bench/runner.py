@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ ALONE_SECONDS = 0.5
 
 def run_plan(
     plan: Plan,
-    panels: dict[str, Panel],
+    panels: Mapping[str, Panel],
     folder: Path,
     device: torch.device,
     runs: list[PlannedRun],
@@ -104,18 +104,10 @@ def run_plan(
     for planned in plan.runs:
         check_precision(planned.run.recipe, device)
     keep_freed_memory()
-    store, timed = RecordStore(folder), first_seeds(plan)
-    prepared: Prepared | None = None
-
-    def prepare(dataset: str) -> Prepared:
-        nonlocal prepared
-        if prepared is None or prepared.panel is not panels[dataset]:
-            prepared = Prepared.on(panels[dataset], device)
-        return prepared
-
+    store, timed, prepared_for = RecordStore(folder), first_seeds(plan), PreparedPanels(panels, device)
     for group in grouped(runs, pack):
         give_memory_back()
-        here = prepare(group[0].run.dataset)
+        here = prepared_for(group[0].run)
         packing, fits = None, None
         if len(group) > 1:
             told, group_runs = _ToAll(observer, group), [one.run for one in group]
@@ -140,7 +132,7 @@ def run_plan(
             observer.measures(planned)
             key = planned.run.key()
             with suppress(Exception):  # the speeds that were read of several seeds together stay
-                store.write(measured_alone(store.read(key), prepare(planned.run.dataset)), store.arrays(key))
+                store.write(measured_alone(store.read(key), prepared_for(planned.run)), store.arrays(key))
 
 
 @dataclass
@@ -231,6 +223,20 @@ class Prepared:
             is_defined = each_I.max() == 1 and not self.panel.is_mapped
             self.references[task] = self.score(reference, windows) if is_defined else None
         return self.references[task]
+
+
+class PreparedPanels:
+    """Prepares the panel of a run when it is asked for, and keeps the last one: runs come dataset by dataset."""
+
+    def __init__(self, panels: Mapping[str, Panel], device: torch.device) -> None:
+        self._panels, self._device = panels, device
+        self._last: Prepared | None = None
+
+    def __call__(self, run: Run) -> Prepared:
+        panel = self._panels[run.dataset]
+        if self._last is None or self._last.panel is not panel:
+            self._last = Prepared.on(panel, self._device)
+        return self._last
 
 
 @dataclass

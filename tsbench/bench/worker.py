@@ -20,7 +20,7 @@ from tsbench.errors import TsbenchError
 
 if TYPE_CHECKING:
     from tsbench.bench.records import Packing, Record, Run
-    from tsbench.bench.runner import Fitted, Prepared
+    from tsbench.bench.runner import Fitted
     from tsbench.bench.workers import Setting
     from tsbench.training.progress import Progress
 
@@ -63,7 +63,7 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
 
     from tsbench.bench.records import RecordStore, forecaster_path
     from tsbench.bench.runner import (
-        Prepared,
+        PreparedPanels,
         execute,
         fit_if_it_pays,
         flops_before,
@@ -78,19 +78,12 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
     device, store = resolve_device(setting.device), RecordStore(setting.folder)
     for recipe in setting.recipes:
         check_precision(recipe, device)
-    prepared: Prepared | None = None
-
-    def prepare(dataset: str) -> Prepared:
-        nonlocal prepared
-        if prepared is None or prepared.panel is not setting.panels[dataset]:
-            prepared = Prepared.on(setting.panels[dataset], device)
-        return prepared
-
-    tell("ready", [flops_before(run, prepare(run.dataset)) for run in setting.to_count])
+    prepared_for = PreparedPanels(setting.panels, device)
+    tell("ready", [flops_before(run, prepared_for(run)) for run in setting.to_count])
 
     def carry_out(run: Run, packing: Packing | None, fitted: Fitted | None = None) -> None:
         keep = forecaster_path(setting.folder, run.key()) if setting.keep_forecasters else None
-        here = prepare(run.dataset)
+        here = prepared_for(run)
         log = open_log(setting.loggers, setting.folder, run)
         is_timed = run.key() in setting.timed
         record, arrays = execute(
@@ -107,7 +100,7 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
             case "run", run, packing:
                 carry_out(run, packing)
             case "together", runs:
-                here, starts = prepare(runs[0].dataset), partial(tell, "packs")
+                here, starts = prepared_for(runs[0]), partial(tell, "packs")
                 packing, pack = fit_if_it_pays(
                     runs, here, setting.pack, _now_and_then(tell), starts, followed=bool(setting.loggers)
                 )
@@ -117,12 +110,12 @@ def _serve(setting: Setting, requests: SimpleQueue[Any], tell: Tell) -> None:
                     for run, fitted in zip(runs, pack, strict=True):
                         carry_out(run, packing, fitted)
             case "give up", run, reason, detail:
-                record = record_of(run, prepare(run.dataset), status="failed", reason=reason, detail=detail)
+                record = record_of(run, prepared_for(run), status="failed", reason=reason, detail=detail)
                 store.write(_beside(record, setting.num_workers))
                 tell("recorded", run.key())
             case "measure", run:
                 with suppress(Exception):  # the speeds that were read beside other workers stay
-                    record = measured_alone(store.read(run.key()), prepare(run.dataset))
+                    record = measured_alone(store.read(run.key()), prepared_for(run))
                     store.write(record, store.arrays(run.key()))
         tell("done", None)
 

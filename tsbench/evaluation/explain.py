@@ -193,7 +193,6 @@ def attention_maps(model: nn.Module, inputs_NLC: Tensor) -> dict[str, Tensor]:
 
     with ExitStack() as hooks, torch.no_grad():
         for module in names:
-            # With a hook inside it, a Transformer's layer leaves its fast path, which would skip the module.
             hooks.callback(module.register_forward_hook(keep, with_kwargs=True).remove)
         for windows in inputs_NLC.split(max(1, ROWS_AT_ONCE // inputs_NLC.shape[1])):
             model(windows)

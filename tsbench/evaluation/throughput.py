@@ -139,14 +139,14 @@ def flops_per_window(forecaster: Forecaster, channels: int) -> int:
     """Operations of one forward pass over one window, multiplication and addition counted apart.
 
     Matrix products and convolutions only, counted on the meta device: on a real one, fused kernels (LSTM on the CPU,
-    any recurrence on a GPU, the Transformer's fast path) hide from torch's counter and count as zero.
+    any recurrence on a GPU) hide from torch's counter and count as zero.
     """
     twin = _twin(forecaster, channels, {"precision": "32", "pretrained": ""})
     with torch.device("meta"):
         twin.configure_model()
         context = torch.empty(1, twin.context_length, channels)
         covariates = torch.empty(1, twin.context_length + twin.horizon, twin.roles.width)
-    # In training mode attention takes no fast path; dropout counts nothing.
+    # As in training; dropout counts nothing.
     with FlopCounterMode(display=False) as counter:
         twin(context, covariates)
     return counter.get_total_flops()

@@ -1,4 +1,4 @@
-"""Positions of tokens, and attention that rotates by them.
+"""Attention, with a short way for few tokens, and positions of tokens.
 
 Letters beside those of the project: A attention heads, E width of a head.
 """
@@ -6,12 +6,13 @@ Letters beside those of the project: A attention heads, E width of a head.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tsbench.models.dropout import Dropout
 from tsbench.models.layers import make_activation
 
 
@@ -35,16 +36,116 @@ def rotate(values_BANE: Tensor, angle_NE: Tensor) -> Tensor:
     return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
 
 
+_FEW = 16
+"""Values of a row from which on PyTorch's softmax over rows fills a vector of the processor: below, it takes five times
+as long as over columns."""
+
+
+def attend(
+    query_BANE: Tensor,
+    key_BAME: Tensor,
+    value_BAME: Tensor,
+    drop: Dropout,
+    mask_NM: Tensor | None = None,
+    *,
+    written_out: bool = False,
+) -> Tensor:
+    """Scaled dot-product attention (Vaswani et al. 2017, equation 1), `[B, A, N, E]`.
+
+    PyTorch's kernel computes it, but on a CPU for two cases: few tokens, and weights that are dropped, for which it has
+    no kernel there. mask_NM: added to the scores. written_out: never by the kernel.
+    """
+    drops = drop.training and drop.p > 0
+    few = key_BAME.shape[2] < _FEW
+    if not written_out and (query_BANE.device.type != "cpu" or not (few or drops)):
+        rate = drop.p if drops else 0.0
+        return F.scaled_dot_product_attention(query_BANE, key_BAME, value_BAME, attn_mask=mask_NM, dropout_p=rate)
+    score_BANM = (query_BANE / math.sqrt(query_BANE.shape[3])) @ key_BAME.mT
+    if mask_NM is not None:
+        score_BANM = score_BANM + mask_NM
+    if not few:
+        return drop(score_BANM.softmax(3)) @ value_BAME
+    share_MX = drop(score_BANM.flatten(0, 2).T.contiguous().softmax(0))
+    return share_MX.T.view(score_BANM.shape) @ value_BAME
+
+
+class Attention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention` of `[B, N, D]` by `attend`: same parameters, same function."""
+
+    written_out = False
+
+    def __init__(self, width: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__(width, num_heads, dropout=dropout, batch_first=True)
+        self.drop = Dropout(dropout)
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, value: Tensor, *, need_weights: bool = True, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        if need_weights or options.get("key_padding_mask") is not None:
+            return super().forward(query, key, value, need_weights=need_weights, **options)
+        if query is key is value:
+            inputs = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=2)
+        else:
+            parts = zip((query, key, value), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True)
+            inputs = tuple(F.linear(*part) for part in parts)
+        query_BANE, key_BAME, value_BAME = (each.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for each in inputs)
+        mask_NM = options.get("attn_mask")
+        mixed_BANE = attend(query_BANE, key_BAME, value_BAME, self.drop, mask_NM, written_out=self.written_out)
+        return self.out_proj(mixed_BANE.transpose(1, 2).flatten(2)), None
+
+
+class EncoderLayer(nn.TransformerEncoderLayer):
+    """`nn.TransformerEncoderLayer` of `[B, N, D]` with `Attention`: same parameters, same function."""
+
+    def __init__(self, d_model: int, nhead: int, *, dropout: float, **settings: Any) -> None:
+        super().__init__(d_model, nhead, dropout=dropout, batch_first=True, **settings)
+        self.self_attn = Attention(d_model, nhead, dropout)
+        self.dropout, self.dropout1, self.dropout2 = (Dropout(dropout) for _ in range(3))
+
+    def forward(self, src: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Without the parent's way in evaluation, which reads the weights and skips the attention."""
+        if self.norm_first:
+            src = src + self._sa_block(self.norm1(src), None, None)
+            return src + self._ff_block(self.norm2(src))
+        src = self.norm1(src + self._sa_block(src, None, None))
+        return self.norm2(src + self._ff_block(src))
+
+
+class DecoderLayer(nn.TransformerDecoderLayer):
+    """`nn.TransformerDecoderLayer` of `[B, N, D]` with `Attention`: same parameters, same function."""
+
+    def __init__(self, d_model: int, nhead: int, *, dropout: float, **settings: Any) -> None:
+        super().__init__(d_model, nhead, dropout=dropout, batch_first=True, **settings)
+        self.self_attn, self.multihead_attn = (Attention(d_model, nhead, dropout) for _ in range(2))
+        self.dropout, self.dropout1, self.dropout2, self.dropout3 = (Dropout(dropout) for _ in range(4))
+
+
+def largest_head_product(model: nn.Module) -> float:
+    """Multiplications in the largest product within a head: of its width, for all tokens with all. 0 without attention.
+
+    Modules say with `num_tokens` how many tokens attend to each other; where none does, they may be any number.
+    """
+    modules = list(model.modules())
+    widths = [module.head_dim for module in modules if isinstance(module, nn.MultiheadAttention | RotaryAttention)]
+    if not widths:
+        return 0
+    num_tokens: list[int] = [module.num_tokens for module in modules if hasattr(module, "num_tokens")]  # type: ignore[misc]
+    return max(num_tokens, default=math.inf) ** 2 * max(widths)
+
+
 class RotaryAttention(nn.Module):
     """Self-attention with queries and keys rotated by their place: `[B, N, D]` to `[B, N, D]` (Su et al. 2021).
 
     The weight that a token gives another depends on what they hold and on their distance, not on their places.
     """
 
+    written_out = False
+
     def __init__(self, width: int, num_heads: int, count: int, dropout: float = 0.0) -> None:
         """count: tokens. dropout: share of attention weights dropped in training."""
         super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads, self.head_dim, self.num_tokens = num_heads, width // num_heads, count
+        self.drop = Dropout(dropout)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight)  # as nn.MultiheadAttention starts
@@ -53,11 +154,9 @@ class RotaryAttention(nn.Module):
         self.register_buffer("angle_NE", position_angles(count, width // num_heads), persistent=False)
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
-        mixed_BANE = F.scaled_dot_product_attention(
-            *self._rotated(tokens_BND),
-            self._by_head(self.value(tokens_BND)),
-            dropout_p=self.dropout if self.training else 0.0,
-        )
+        query_BANE, key_BANE = self._rotated(tokens_BND)
+        value_BANE = self._by_head(self.value(tokens_BND))
+        mixed_BANE = attend(query_BANE, key_BANE, value_BANE, self.drop, written_out=self.written_out)
         return self.out(mixed_BANE.transpose(1, 2).flatten(2))
 
     def weights(self, tokens_BND: Tensor) -> Tensor:
@@ -98,11 +197,11 @@ class RotaryEncoderLayer(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(d_model, dim_feedforward),
             make_activation(activation),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(dim_feedforward, d_model),
         )
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
-        self.dropout1, self.dropout2 = nn.Dropout(dropout), nn.Dropout(dropout)
+        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
         if self.norm_first:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
 from tsbench.models.choices import Activation, DropoutKind, Norm, Padding, PaddingMode
+from tsbench.models.dropout import Dropout
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -25,7 +26,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
-_DROPOUTS: dict[str, type[nn.Module]] = {"element": nn.Dropout, "channel": nn.Dropout1d, "alpha": nn.AlphaDropout}
+_DROPOUTS: dict[str, type[nn.Module]] = {"element": Dropout, "channel": nn.Dropout1d, "alpha": nn.AlphaDropout}
 
 
 def check_counts(model: str, **counts: int) -> None:
@@ -211,7 +212,7 @@ class DirectHead(nn.Module):
 
     def __init__(self, width: int, shape: WindowShape, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(width, shape.horizon * shape.channels_out)
         self.channels = shape.channels_out
 

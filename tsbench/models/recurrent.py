@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
+from tsbench.models.dropout import Dropout
 from tsbench.models.layers import DirectHead, Readout, Segments
 from tsbench.models.registry import register
 from tsbench.models.steps import StepwiseGRU, StepwiseRNN
@@ -173,7 +174,7 @@ class ParallelDecoder(nn.Module):
         self.count = math.ceil(shape.horizon / length)
         self.horizon, self.channels = shape.horizon, shape.channels_out
         self.position_ND = nn.Parameter(torch.randn(self.count, hidden_size))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden_size, length * shape.channels_out)
 
     def forward(self, state: State, recurrence: nn.Module) -> Tensor:
@@ -202,7 +203,7 @@ class RolledDecoder(nn.Module):
         super().__init__()
         self.count = math.ceil(shape.horizon / length)
         self.horizon, self.channels, self.quantiles = shape.horizon, shape.channels_out, shape.quantiles
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.linear = nn.Linear(hidden_size, length * shape.channels_out)
 
     def forward(self, output_BD: Tensor, state: State, read: Callable[[Tensor, State], tuple[Tensor, State]]) -> Tensor:

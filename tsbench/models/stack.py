@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tsbench.data.windows import WindowShape
 from tsbench.models import layer_kinds as kinds
-from tsbench.models.attention import RotaryAttention, sinusoidal_positions
+from tsbench.models.attention import Attention, RotaryAttention, sinusoidal_positions
 from tsbench.models.layer_kinds import Layer, Layers, Size, parse_layers, sizes_after
 from tsbench.models.layers import (
     Convolution,
@@ -160,12 +160,12 @@ class SelfAttention(nn.Module):
 
     def __init__(self, size: Size, layer: kinds.Attention) -> None:
         super().__init__()
-        width = size.channels
-        self.attention: RotaryAttention | nn.MultiheadAttention
+        width, self.num_tokens = size.channels, size.places
+        self.attention: RotaryAttention | Attention
         if layer.position == "rotary":
             self.attention = RotaryAttention(width, layer.num_heads, size.places, layer.dropout)
         else:
-            self.attention = nn.MultiheadAttention(width, layer.num_heads, dropout=layer.dropout, batch_first=True)
+            self.attention = Attention(width, layer.num_heads, layer.dropout)
         if layer.position == "learned":
             self.position_ND = nn.Parameter(0.02 * torch.randn(size.places, width))
         elif layer.position == "sinusoidal":

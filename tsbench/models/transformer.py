@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from tsbench.data.windows import WindowShape
 from tsbench.errors import ConfigError
-from tsbench.models.attention import RotaryEncoderLayer, sinusoidal_positions
+from tsbench.models.attention import DecoderLayer, EncoderLayer, RotaryEncoderLayer, sinusoidal_positions
+from tsbench.models.dropout import Dropout
 from tsbench.models.layers import DirectHead, Segments, check_counts
 from tsbench.models.registry import register
 
@@ -55,6 +56,7 @@ class SegmentEncoder(nn.Module):
         super().__init__()
         _check(hidden_size, num_layers, num_heads, feedforward_size, position)
         self.segments = Patches(shape, segment_length, segment_stride)
+        self.num_tokens = self.segments.count
         self.embed = nn.Linear(self.segments.width, hidden_size)
         count = self.segments.count
         if position == "learned":
@@ -62,7 +64,7 @@ class SegmentEncoder(nn.Module):
         elif position == "sinusoidal":
             self.register_buffer("position_ND", sinusoidal_positions(count, hidden_size), persistent=False)
         self.adds_position = position in ("learned", "sinusoidal")
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.layer_settings: dict[str, Any] = {
             "d_model": hidden_size,
             "nhead": num_heads,
@@ -78,7 +80,7 @@ class SegmentEncoder(nn.Module):
             count = self.segments.count
             layers = [RotaryEncoderLayer(count, **self.layer_settings) for _ in range(num_layers)]
             return nn.Sequential(*layers, self._last_norm() or nn.Identity())
-        layer = nn.TransformerEncoderLayer(**self.layer_settings, batch_first=True)
+        layer = EncoderLayer(**self.layer_settings)
         return nn.TransformerEncoder(layer, num_layers, norm=self._last_norm(), enable_nested_tensor=False)
 
     def _last_norm(self) -> nn.LayerNorm | None:
@@ -141,6 +143,7 @@ class TransformerEncoderDecoder(SegmentEncoder):
         self.horizon, self.channels = shape.horizon, shape.channels_out
         width, length = self.embed.out_features, self.segments.length
         count = math.ceil(shape.horizon / length)
+        self.num_tokens = max(self.segments.count, count)
         # Not small, as positions are: what a layer adds to all queries alike would drown what tells them apart.
         # At 0.02 a noisy sine was not learned in 240 steps (loss 0.52, its variance).
         self.query_ND = nn.Parameter(torch.randn(count, width))
@@ -151,7 +154,7 @@ class TransformerEncoderDecoder(SegmentEncoder):
         self.register_buffer("query_position_ND", query_position_ND, persistent=False)
         mask_NN = nn.Transformer.generate_square_subsequent_mask(count)
         self.register_buffer("mask_NN", mask_NN, persistent=False)
-        layer = nn.TransformerDecoderLayer(**self.layer_settings, batch_first=True)
+        layer = DecoderLayer(**self.layer_settings)
         self.decoder = nn.TransformerDecoder(layer, num_layers, norm=self._last_norm())
         self.linear = nn.Linear(width, length * shape.channels_out)
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,6 +51,10 @@ def set_precision(recipe: Recipe, device: torch.device) -> None:
 _LARGE_PRODUCT = 3_000_000
 """Multiplications from which on oneDNN's kernels pay: a call of them costs more."""
 
+LARGEST_WITHIN_ATTENTION = 16**3
+"""Multiplications of a product within a head of attention up to which oneDNN passes. PyTorch's kernel for attention
+hands it larger ones, many and small: a Transformer with 28 tokens would train at a third of its speed."""
+
 
 @contextmanager
 def fast_products(multiplications: int, device: torch.device) -> Iterator[None]:
@@ -67,35 +70,30 @@ def fast_products(multiplications: int, device: torch.device) -> Iterator[None]:
     if multiplications < _LARGE_PRODUCT or device.type != "cpu" or not _products_can_be_faster():
         yield
         return
-    products = _products()
-    before = products.fp32_precision
-    products.fp32_precision = "bf16"
-    try:
+    with _products_by_onednn():
         yield
-    finally:
-        products.fp32_precision = before
 
 
 @cache
 def _products_can_be_faster() -> bool:
     """Whether they are MKL's on a processor that it holds back, and oneDNN's would be as exact."""
     libraries = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    if not (
-        libraries and hasattr(torch.backends.mkldnn, "matmul") and _is_amd_with_avx512()
-    ):  # matmul: since torch 2.9
+    can_choose = hasattr(torch.backends.mkldnn, "matmul")  # since torch 2.9
+    if not (libraries and can_choose and _is_amd_with_avx512()):
         return False
-    products = torch.backends.mkldnn.matmul
+    with _products_by_onednn():
+        return _rounding_of_a_product() < 1e-4
+
+
+@contextmanager
+def _products_by_onednn() -> Iterator[None]:
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = products.fp32_precision
     products.fp32_precision = "bf16"
     try:
-        return _rounding_of_a_product() < 1e-4
+        yield
     finally:
         products.fp32_precision = before
-
-
-def _products() -> Any:
-    """PyTorch's settings for oneDNN's products; None before torch 2.9."""
-    return getattr(torch.backends.mkldnn, "matmul", None)
 
 
 def _is_amd_with_avx512() -> bool:

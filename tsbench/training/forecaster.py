@@ -30,9 +30,10 @@ from tsbench.data.scaling import Scaler, seen
 from tsbench.data.windows import Batch, CovariateRows, Windows, WindowShape, histories, refuse_histories
 from tsbench.errors import ConfigError, DataError, Diverged, from_validation
 from tsbench.models.ahead import forecast_with
+from tsbench.models.attention import largest_head_product
 from tsbench.models.linear import ClosedForm
 from tsbench.models.registry import model_spec
-from tsbench.training.devices import fast_products, resolve_device, set_precision, synchronise
+from tsbench.training.devices import LARGEST_WITHIN_ATTENTION, fast_products, resolve_device, set_precision, synchronise
 from tsbench.training.fit import Chunk, Training, WholePart, train
 from tsbench.training.gradients import GradientNorms
 from tsbench.training.graphs import StepGraph, step_graph
@@ -154,6 +155,8 @@ class Forecaster(pl.LightningModule):
         self._largest_matrix = max(
             (weight.numel() for weight in self.model.parameters() if weight.dim() == 2), default=0
         )
+        if largest_head_product(self.model) > LARGEST_WITHIN_ATTENTION:
+            self._largest_matrix = 0  # no product counts as large
 
     @property
     def covariates(self) -> Roles:

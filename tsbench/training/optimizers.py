@@ -38,16 +38,18 @@ class DirectStep:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self._kernel = torch._fused_adamw_ if isinstance(optimizer, torch.optim.AdamW) else torch._fused_adam_
+        self._applies = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW) and all(
+            weight.device.type == "cpu" for group in optimizer.param_groups for weight in group["params"]
+        )
         self._states: list[list[list[Tensor]]] = []
-        """Of each group the means, the mean squares and the steps of its weights; empty where there is no way but the
-        optimizer's own."""
+        """Of each group the means, the mean squares and the steps of its weights; empty until all have them."""
 
     def __call__(self) -> None:
         groups = self.optimizer.param_groups
         gradients = [[weight.grad for weight in group["params"]] for group in groups]
         if not self._states or any(gradient is None for each in gradients for gradient in each):
             self.optimizer.step()
-            self._states = self._found()
+            self._states = self._found() if self._applies else []
             return
         for group, own_gradients, (means, squares, steps) in zip(groups, gradients, self._states, strict=True):
             torch._foreach_add_(steps, 1)
@@ -68,10 +70,8 @@ class DirectStep:
             )
 
     def _found(self) -> list[list[list[Tensor]]]:
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        is_adam = isinstance(self.optimizer, torch.optim.Adam | torch.optim.AdamW)
-        states = self.optimizer.state
-        if not is_adam or not all(weight.device.type == "cpu" and states[weight] for weight in weights):
+        groups, states = self.optimizer.param_groups, self.optimizer.state
+        if not all(states[weight] for group in groups for weight in group["params"]):
             return []
         names = ("exp_avg", "exp_avg_sq", "step")
-        return [[[states[w][name] for w in group["params"]] for name in names] for group in self.optimizer.param_groups]
+        return [[[states[weight][name] for weight in group["params"]] for name in names] for group in groups]

@@ -1,7 +1,7 @@
 """One network for several seeds: every weight `[S, ...]`, all copies computed in one pass.
 
 `vmap` does that for nearly every layer. What it does not, because a fused kernel computes it or because it draws random
-numbers, is written here: recurrences, dropout, attention with dropout. Dropout draws for each seed what its own run
+numbers, is written here: recurrences and dropout. Dropout draws for each seed what its own run
 would draw on a CPU. Anything else that draws is refused by `vmap` itself, with an error that says so.
 
 Letters beside those of the project: S seeds, G width of all gates.
@@ -19,7 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.func import functional_call, vmap
-from torch.nn import functional as F
+
+from tsbench.models.attention import Attention, RotaryAttention
+from tsbench.models.dropout import Dropout, fill_with_noise
+
+Fill = Callable[[Tensor, float, torch.Generator], None]
+
+
+def _fill_with_ones(noise: Tensor, rate: float, generator: torch.Generator) -> None:
+    """And with zeros at this rate."""
+    noise.bernoulli_(1 - rate, generator=generator)
 
 
 class Stacked:
@@ -46,37 +55,45 @@ class Stacked:
     def _replace(self, layer: nn.Module) -> None:
         forward: Callable[..., Any]
         match layer:
+            case Dropout():
+                forward = partial(_drop, layer, partial(self.noise, fill=fill_with_noise))
             case nn.Dropout():
-                forward = partial(_drop, layer, self.noise)
+                forward = partial(_drop, layer, self.scaled_noise)
             case nn.Dropout1d():
-                forward = partial(_drop_channels, layer, self.noise)
+                forward = partial(_drop_channels, layer, self.scaled_noise)
             case nn.AlphaDropout():
                 forward = partial(_drop_alpha, layer, self.noise)
             case nn.RNNBase() if layer.proj_size == 0:
-                forward = partial(_recur, layer, self.noise)
-            case nn.MultiheadAttention() if layer.dropout and layer.batch_first and layer.in_proj_bias is not None:
-                forward = partial(_attend, layer, self.noise)
+                forward = partial(_recur, layer, self.scaled_noise)
+            case Attention() | RotaryAttention():
+                layer.written_out = True  # what is dropped is drawn here
+                return
             case _:
                 return
         layer.forward = forward  # type: ignore[method-assign]
 
-    def noise(self, like: Tensor, rate: float) -> Tensor:
+    def noise(self, like: Tensor, rate: float, fill: Fill = _fill_with_ones) -> Tensor:
         """One where a value stays and zero where it is dropped, in the shape of one seed's tensor.
 
         Drawn in the order of the tensor's memory, as torch does.
         """
         order = sorted(range(like.dim()), key=like.stride, reverse=True)
-        drawn = _outside(partial(self._draw, rate), like.permute(order))
+        drawn = _outside(partial(self._draw, fill, rate), like.permute(order))
         return drawn.permute([order.index(axis) for axis in range(like.dim())])
 
-    def _draw(self, rate: float, like: Tensor) -> Tensor:
+    def scaled_noise(self, like: Tensor, rate: float) -> Tensor:
+        """The same with a mean of one."""
+        return self.noise(like, rate).div(1 - rate)
+
+    def _draw(self, fill: Fill, rate: float, like: Tensor) -> Tensor:
         noise = torch.empty(like.shape, dtype=like.dtype, device=like.device)
         for row, generator in zip(noise, self.generators, strict=True):
-            row.bernoulli_(1 - rate, generator=generator)
+            fill(row, rate, generator)
         return noise
 
 
 Noise = Callable[[Tensor, float], Tensor]
+"""For a tensor and the rate at which its values are dropped: what they are multiplied by."""
 
 
 class _Outside(Function):
@@ -107,13 +124,13 @@ def _outside(call: Callable[..., Any], *tensors: Tensor) -> Any:
 def _drop(layer: nn.Dropout, noise: Noise, values: Tensor) -> Tensor:
     if layer.p == 0 or not layer.training:
         return values
-    return values * noise(values, layer.p).div(1 - layer.p)
+    return values * noise(values, layer.p)
 
 
 def _drop_channels(layer: nn.Dropout1d, noise: Noise, values_BDN: Tensor) -> Tensor:
     if layer.p == 0 or not layer.training:
         return values_BDN
-    return values_BDN * noise(values_BDN[:, :, :1].contiguous(), layer.p).div(1 - layer.p)
+    return values_BDN * noise(values_BDN[:, :, :1].contiguous(), layer.p)
 
 
 def _drop_alpha(layer: nn.AlphaDropout, noise: Noise, values: Tensor) -> Tensor:
@@ -124,31 +141,6 @@ def _drop_alpha(layer: nn.AlphaDropout, noise: Noise, values: Tensor) -> Tensor:
     scale = 1 / math.sqrt((alpha**2 * layer.p + 1) * (1 - layer.p))
     kept = noise(values, layer.p)
     return values * (kept * scale) + ((kept - 1) * alpha * scale + alpha * scale * layer.p)
-
-
-def _attend(
-    layer: nn.MultiheadAttention,
-    noise: Noise,
-    query_BND: Tensor,
-    key_BMD: Tensor,
-    value_BMD: Tensor,
-    key_padding_mask: None = None,
-    need_weights: bool = False,
-    attn_mask: Tensor | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """`nn.MultiheadAttention` with its product written out, so that the weights are there to be dropped."""
-    weights, biases = layer.in_proj_weight.chunk(3), layer.in_proj_bias.chunk(3)
-    query_BANE, key_BAME, value_BAME = (
-        F.linear(values, weight, bias).unflatten(2, (layer.num_heads, -1)).transpose(1, 2)
-        for values, weight, bias in zip((query_BND, key_BMD, value_BMD), weights, biases, strict=True)
-    )
-    score_BANM = query_BANE @ key_BAME.mT / math.sqrt(query_BANE.shape[3])
-    share_BANM = (score_BANM if attn_mask is None else score_BANM + attn_mask).softmax(3)
-    share_BANM = share_BANM * noise(share_BANM, layer.dropout).div(1 - layer.dropout)
-    # By place, then by window in memory, as torch leaves it: dropout follows, and draws in that order.
-    mixed_NBD = (share_BANM @ value_BAME).permute(2, 0, 1, 3).flatten(2)
-    return layer.out_proj(mixed_NBD).transpose(0, 1), None
 
 
 def _recur(
@@ -164,7 +156,7 @@ def _recur(
     ends = []
     for level, weights in enumerate(_in_levels(layer.all_weights, directions)):
         if level > 0 and layer.dropout and layer.training:
-            values_NBD = values_NBD * noise(values_NBD, layer.dropout).div(1 - layer.dropout)
+            values_NBD = values_NBD * noise(values_NBD, layer.dropout)
         outputs = []
         for direction, own in enumerate(weights):
             place = level * directions + direction
