@@ -19,6 +19,7 @@ from tsbench.bench.runner import run_plan
 from tsbench.bench.workers import run_in_workers
 from tsbench.data.panel import Panel
 from tsbench.evaluation.throughput import measure_inference
+from tsbench.models.mlp import MLP
 from tsbench.training.forecaster import Forecaster
 
 PlanOf = Callable[..., Plan]
@@ -226,15 +227,17 @@ def test_all_start_together_and_each_is_on_the_disk_when_its_end_is_told(
 
 
 def test_what_cannot_be_packed_is_trained_seed_by_seed_and_the_record_says_why(
-    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path
+    plan_of: PlanOf, tiny_panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    models = {"ridge": {}, "transformer": {"position": "rotary", "hidden_size": 8, "feedforward_size": 8}}
+    forward = MLP.forward
+    monkeypatch.setattr(MLP, "forward", lambda self, context: forward(self, context + torch.rand_like(context)))
+    models = {"ridge": {}, "mlp": {"hidden_size": 8}}
 
     records = execute(plan_of(models=models, seeds=[0, 1]), tiny_panel, tmp_path, "always")
 
     assert {record.status for record in records.values()} == {"ok"}
     assert records["ridge 1"].packing.reason == "the model is solved for, not trained"
-    assert "vmap: called random operation" in records["transformer 0"].packing.reason
+    assert "vmap: called random operation" in records["mlp 0"].packing.reason
     assert {record.packing.seeds for record in records.values() if record.packing} - {2} == {1}
 
 
